@@ -1,0 +1,109 @@
+"""The configuration file: its schema, and reading it into a frozen `Config`.
+
+The schema is the documentation: `config.example.toml` shows every key with its default, and a test
+holds the two together. Nothing is guessed: a wrong key, type or value is a `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drpwatch.errors import ConfigError
+
+DEFAULT_CONFIG = Path("/etc/drpwatch/config.toml")
+DEFAULT_SOCKET = Path("/run/drpwatch/control.sock")
+
+# TOML has no path type, so paths alone are converted from strings; all else is strict.
+FilePath = Annotated[Path, Field(strict=False)]
+Seconds = Annotated[float, Field(ge=0, strict=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Daemon(_Section):
+    """`[daemon]`: where the daemon keeps its state and how it is reached."""
+
+    state_dir: FilePath = Path("/var/lib/drpwatch")
+    socket: FilePath = DEFAULT_SOCKET
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 9478
+    stop_timeout_s: Seconds = 30.0
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Watch(_Section):
+    """`[watch]`: how micrographs are found, and when one counts as whole."""
+
+    poll_interval_s: Annotated[float, Field(gt=0, strict=False)] = 5.0
+    settle_s: Seconds = 5.0
+    incomplete_after_s: Seconds = 1800.0
+    hints: bool = True
+
+
+class Pick(_Section):
+    """`[pick]`: the device and the resources of the picker."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    loaders: Annotated[int, Field(ge=1, le=64)] = 2
+    model: str = "general"
+
+
+class Config(_Section):
+    """The whole file."""
+
+    daemon: Daemon = Daemon()
+    watch: Watch = Watch()
+    pick: Pick = Pick()
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a configuration file; None gives the defaults.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is no TOML, or has a wrong key, type or value; the text names
+        the file, the key and what is allowed, one line for each.
+    """
+    if path is None:
+        return Config()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, error))) from error
+
+
+def _explain(path: Path, error: ValidationError) -> list[str]:
+    """Return one line for each wrong key."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{path}: {key}: no such key; allowed here: {_siblings(problem['loc'])}")
+        else:
+            lines.append(f"{path}: {key}: {problem['msg']}, not {problem['input']!r}")
+    return lines
+
+
+def _siblings(location: tuple[int | str, ...]) -> str:
+    """Return the keys that the schema has beside a wrong one."""
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return ", ".join(model.model_fields)

@@ -1,0 +1,1 @@
+"""File formats: the knowledge of MRC and STAR, and the only place where yx becomes xy."""

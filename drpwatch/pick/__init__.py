@@ -1,0 +1,1 @@
+"""The picking core: tensors in, tensors out."""

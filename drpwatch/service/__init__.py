@@ -1,0 +1,1 @@
+"""The daemon: threads, control API, metrics, systemd."""

@@ -1,0 +1,1 @@
+"""Sessions: their states, their journal, their output files."""

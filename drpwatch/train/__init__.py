@@ -1,0 +1,1 @@
+"""Simulated micrographs, and training on them."""

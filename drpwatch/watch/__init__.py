@@ -1,0 +1,1 @@
+"""Finding micrographs: what is there, and which of it is whole."""
