@@ -1,0 +1,144 @@
+"""The verbs of the daemon as its callers see them: requests, views and the `Control` protocol.
+
+The HTTP API is a thin skin over `Control`, and tests of either side use a fake of the other. What
+the verbs do is in `service.sessions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from drpwatch.micrograph import PickParams
+
+DEFAULT_GLOB = "**/*.mrc"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """What a user gives to start a session; relative paths are refused, `~` is not expanded."""
+
+    name: str  # [A-Za-z0-9][A-Za-z0-9._-]{0,63}
+    watch_root: Path
+    params: PickParams
+    out_dir: Path | None = None  # None: <watch_root>-drpwatch/<name>, beside the watched directory
+    glob: str = DEFAULT_GLOB
+    micrograph_prefix: str = ""  # put before the name in rlnMicrographName
+
+
+@dataclass(frozen=True, slots=True)
+class MicrographCounts:
+    """Micrographs of a session by state."""
+
+    waiting: int = 0  # seen, not whole yet
+    ready: int = 0  # whole, to be picked
+    picked: int = 0  # recorded, zero picks included
+    failed: int = 0  # recorded with a reason
+
+
+@dataclass(frozen=True, slots=True)
+class MicrographView:
+    """One micrograph as the journal knows it. Times are unix seconds."""
+
+    name: str  # relative to the watch root
+    generation: int  # 1, and one more each time that the file was rewritten
+    state: str  # waiting | ready | picked | failed
+    reason: str | None  # why it waits or failed
+    picks: int | None  # None until picked
+    threshold: float | None
+    first_seen_at: float
+    ready_at: float | None
+    recorded_at: float | None
+    seconds: dict[str, float] = field(default_factory=dict)  # per stage
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session as `session list` and `session show` print it. Times are unix seconds."""
+
+    name: str
+    state: str  # see session.lifecycle.SessionState
+    watch_root: Path
+    out_dir: Path
+    glob: str
+    micrograph_prefix: str
+    params: PickParams
+    pixel_size_angstrom: float | None  # of the outputs; None until a header has told it
+    created_at: float
+    changed_at: float  # of the last change of state
+    last_recorded_at: float | None
+    micrographs: MicrographCounts
+    picks: int
+    micrographs_per_hour: float | None  # recorded in the last hour, or since the start; None before any
+    problems: tuple[str, ...]  # what holds the session up now: one sentence each
+    outputs: tuple[Path, ...]
+    waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
+    failed: tuple[MicrographView, ...] = ()
+    newest: tuple[MicrographView, ...] = ()  # the last recorded ones, picked or failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        values = asdict(self)
+        values.update(
+            watch_root=str(self.watch_root),
+            out_dir=str(self.out_dir),
+            outputs=[str(path) for path in self.outputs],
+        )
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer of a probe: healthy when there is no reason against it."""
+
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+class Control(Protocol):
+    """What can be asked of a running daemon; safe to call from any thread.
+
+    Every verb raises `SessionError` where the session does not exist or its state forbids the verb,
+    and `UsageError` where a value cannot be used; both texts are for the user as they are.
+    """
+
+    def start_session(self, request: SessionRequest) -> SessionView:
+        """Create a session and begin to watch."""
+        ...
+
+    def stop_session(self, name: str) -> SessionView:
+        """Take nothing new, finish what is there, then complete."""
+        ...
+
+    def pause(self, name: str) -> SessionView:
+        """Go on finding files, pick none."""
+        ...
+
+    def resume(self, name: str) -> SessionView:
+        """Undo `pause`."""
+        ...
+
+    def reopen(self, name: str) -> SessionView:
+        """Watch again for a completed or failed session."""
+        ...
+
+    def sessions(self) -> list[SessionView]:
+        """Return all sessions, newest first, without their micrographs."""
+        ...
+
+    def session(self, name: str) -> SessionView:
+        """Return one session with its waiting, failed and newest micrographs (at most 200 each)."""
+        ...
+
+    def liveness(self) -> Health:
+        """Tell whether a restart is needed: a loop that has stopped beating."""
+        ...
+
+    def readiness(self) -> Health:
+        """Tell whether micrographs are being picked and recorded: device, outputs, journal, scans."""
+        ...
