@@ -1,0 +1,106 @@
+"""A `Control` without a daemon behind it, and metrics without a pipeline."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter
+
+from drpwatch.errors import SessionError, UsageError
+from drpwatch.service.control import Health, MicrographCounts, MicrographView, SessionRequest, SessionView
+
+
+def micrograph(name: str, state: str, reason: str | None = None) -> MicrographView:
+    picked = state == "picked"
+    return MicrographView(
+        name=name,
+        generation=1,
+        state=state,
+        reason=reason,
+        picks=412 if picked else None,
+        threshold=0.5 if picked else None,
+        first_seen_at=1_800_000_000.0,
+        ready_at=1_800_000_010.0 if picked else None,
+        recorded_at=1_800_000_011.0 if picked else None,
+        seconds={"read": 0.1} if picked else {},
+    )
+
+
+class FakeMetrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        Counter("drpwatch_picks", "Picks.", registry=self.registry).inc(7)
+
+
+@dataclass
+class FakeControl:
+    """Keeps views in a dictionary and changes their state, nothing else."""
+
+    views: dict[str, SessionView] = field(default_factory=dict)
+    requests: list[SessionRequest] = field(default_factory=list)
+    live: Health = field(default_factory=Health)
+    ready: Health = field(default_factory=Health)
+
+    def start_session(self, request: SessionRequest) -> SessionView:
+        if request.name in self.views:
+            raise SessionError(f"session {request.name!r} exists already")
+        if not request.watch_root.is_absolute():
+            raise UsageError(f"{request.watch_root}: not an absolute path")
+        self.requests.append(request)
+        out_dir = request.out_dir or Path(f"{request.watch_root}-drpwatch") / request.name
+        view = SessionView(
+            name=request.name,
+            state="waiting",
+            watch_root=request.watch_root,
+            out_dir=out_dir,
+            glob=request.glob,
+            micrograph_prefix=request.micrograph_prefix,
+            params=request.params,
+            pixel_size_angstrom=request.params.pixel_size_angstrom,
+            created_at=1_800_000_000.0,
+            changed_at=1_800_000_000.0,
+            last_recorded_at=None,
+            micrographs=MicrographCounts(),
+            picks=0,
+            micrographs_per_hour=None,
+            problems=(),
+            outputs=(out_dir / "particles.star", out_dir / "autopick.star"),
+        )
+        self.views[request.name] = view
+        return view
+
+    def add(self, view: SessionView) -> None:
+        self.views[view.name] = view
+
+    def stop_session(self, name: str) -> SessionView:
+        return self._move(name, "draining")
+
+    def pause(self, name: str) -> SessionView:
+        return self._move(name, "paused")
+
+    def resume(self, name: str) -> SessionView:
+        if self.session(name).state != "paused":
+            raise SessionError(
+                f"session {name!r} is {self.session(name).state}: only a paused one is resumed"
+            )
+        return self._move(name, "running")
+
+    def reopen(self, name: str) -> SessionView:
+        return self._move(name, "waiting")
+
+    def sessions(self) -> list[SessionView]:
+        return [replace(view, waiting=(), failed=(), newest=()) for view in self.views.values()]
+
+    def session(self, name: str) -> SessionView:
+        if name not in self.views:
+            raise SessionError(f"no session is named {name!r}")
+        return self.views[name]
+
+    def liveness(self) -> Health:
+        return self.live
+
+    def readiness(self) -> Health:
+        return self.ready
+
+    def _move(self, name: str, state: str) -> SessionView:
+        self.views[name] = replace(self.session(name), state=state)
+        return self.views[name]
