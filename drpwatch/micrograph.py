@@ -48,6 +48,7 @@ class ImageHeader:
     dtype: np.dtype[Any]  # as stored, byte order included
     data_offset_bytes: int
     pixel_size_yx_angstrom: tuple[float, float] | None  # None: the header does not say
+    compressed: bool = False  # gzip: then the file's own size says nothing of completeness
 
     @property
     def data_bytes(self) -> int:
@@ -105,7 +106,9 @@ class PickParams:
         if self.pixel_size_angstrom is not None:
             return self.pixel_size_angstrom, self.pixel_size_angstrom
         if header.pixel_size_yx_angstrom is None:
-            raise UnusableMicrograph("the header gives no pixel size: give the session a --pixel-size-angstrom")
+            raise UnusableMicrograph(
+                "the header gives no pixel size: give the session a --pixel-size-angstrom"
+            )
         return header.pixel_size_yx_angstrom
 
 
