@@ -180,8 +180,10 @@ def coords_suffix(micrographs_star: str) -> bytes:
         The path has a blank or cannot be written.
     """
     quote(micrographs_star)
-    if " " in micrographs_star:
-        raise StarError(f"{micrographs_star!r}: RELION 3.1 reads this path up to the first blank; rename it")
+    if not micrographs_star or " " in micrographs_star:
+        raise StarError(
+            f"{micrographs_star!r}: RELION 3.1 reads this path up to the first blank; rename the file"
+        )
     return f"{micrographs_star}\n".encode()
 
 
@@ -206,7 +208,14 @@ def quote(value: str) -> str:
         raise StarError(
             f"{value!r} cannot be written to a STAR file: RELION's reader would change its blanks"
         )
-    plain = value and " " not in value and value[0] not in "_#$'\"[];" and value not in (".", "?")
+    # gemmi takes characters outside ASCII in quotes only.
+    plain = (
+        value
+        and value.isascii()
+        and " " not in value
+        and value[0] not in "_#$'\"[];"
+        and value not in (".", "?")
+    )
     if plain and not _KEYWORD.match(value):
         return value
     for mark in "'\"":

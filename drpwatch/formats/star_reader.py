@@ -199,6 +199,8 @@ def _parse_loop(name: str, lines: _Lines) -> Block:
             continue
         if line.startswith("#"):
             raise lines.error("a comment inside a loop: RELION would read it as a row")
+        if line.startswith(("data_", "loop_")):
+            raise lines.error(f"{_shorten(line)} right below a loop: RELION would read it as a row")
         values = _values(line, lines)
         if len(values) != len(labels):
             raise lines.error(f"{len(values)} values for {len(labels)} labels in {_shorten(line)}")
