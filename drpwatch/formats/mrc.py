@@ -26,6 +26,8 @@ import io
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -191,14 +193,13 @@ def read_pixels(
     """
     descriptor = open_regular(path)
     try:
-        before = _state(descriptor)
-        if fingerprint is not None and before != fingerprint:
-            raise ChangedWhileReading("the file changed after it was found complete")
-        raw = _fill(descriptor, header, before.size_bytes, out)  # (data_bytes,)
-        if _state(descriptor) != before:
-            raise ChangedWhileReading("the file changed while it was read")
-    except OSError as error:
-        raise IncompleteMicrograph(f"cannot be read now: {error.strerror or error}") from error
+        with _problems_of_reading():
+            before = os.fstat(descriptor)
+            if fingerprint not in (None, _fingerprint(before)):
+                raise ChangedWhileReading("the file changed after it was found complete")
+            raw = _fill(descriptor, header, before.st_size, out)  # (data_bytes,)
+            if _fingerprint(os.fstat(descriptor)) != _fingerprint(before):
+                raise ChangedWhileReading("the file changed while it was read")
     finally:
         os.close(descriptor)
     pixels: npt.NDArray[Any] = raw.view(header.dtype).reshape(header.shape_yx)  # (h, w)
@@ -211,6 +212,9 @@ def read_pixels(
 def fingerprint(status: os.stat_result) -> Fingerprint:
     """Return what identifies this state of a file."""
     return Fingerprint(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+
+
+_fingerprint = fingerprint  # for `read_pixels`, whose argument has the name
 
 
 def open_regular(path: Path | str) -> int:
@@ -283,40 +287,44 @@ def _pixel_size_yx(fields: dict[str, Any]) -> tuple[float, float] | None:
     return size_yx
 
 
-def _state(descriptor: int) -> Fingerprint:
-    """Return the fingerprint of an open file."""
-    return fingerprint(os.fstat(descriptor))
-
-
-def _read_header(descriptor: int) -> ImageHeader:
-    """Read and parse the header, looking into a gzip file."""
+@contextmanager
+def _problems_of_reading() -> Iterator[None]:
+    """Turn what can go wrong while reading into what becomes of the micrograph."""
     try:
-        first = os.pread(descriptor, HEADER_BYTES, 0)
-        if not first.startswith(_GZIP_MAGIC):
-            return parse_header(first, os.fstat(descriptor).st_size)
-        with _decompressed(descriptor) as stream:
-            return replace(parse_header(stream.read(HEADER_BYTES)), compressed=True)
+        yield
     except EOFError as error:
-        raise IncompleteMicrograph("the compressed file ends within the header") from error
+        raise IncompleteMicrograph("the compressed file is not whole") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UnusableMicrograph(f"damaged gzip file: {error}") from error
     except OSError as error:
         raise IncompleteMicrograph(f"cannot be read now: {error.strerror or error}") from error
 
 
-def _decompressed(descriptor: int) -> gzip.GzipFile:
-    """Return a stream of the decompressed file from its start; the descriptor stays open."""
+def _is_compressed(descriptor: int) -> bool:
+    """Whether the file is gzip, which no MRC header can look like."""
+    return os.pread(descriptor, len(_GZIP_MAGIC), 0) == _GZIP_MAGIC
+
+
+def _stream(descriptor: int) -> io.FileIO | gzip.GzipFile:
+    """Return the file from its start, decompressed; closing it leaves the descriptor open."""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return gzip.GzipFile(fileobj=io.FileIO(descriptor, closefd=False), mode="rb")
+    raw = io.FileIO(descriptor, closefd=False)
+    return gzip.GzipFile(fileobj=raw, mode="rb") if _is_compressed(descriptor) else raw
+
+
+def _read_header(descriptor: int) -> ImageHeader:
+    """Read and parse the header, looking into a gzip file."""
+    with _problems_of_reading(), _stream(descriptor) as stream:
+        header = parse_header(stream.read(HEADER_BYTES))
+        return replace(header, compressed=_is_compressed(descriptor))
 
 
 def _fill(
     descriptor: int, header: ImageHeader, size_bytes: int, out: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.uint8]:
     """Return (data_bytes,) the stored bytes of the pixels."""
-    compressed = os.pread(descriptor, len(_GZIP_MAGIC), 0) == _GZIP_MAGIC
     # Nothing is allocated on the word of a header alone.
-    most_bytes = size_bytes * _DEFLATE_RATIO if compressed else size_bytes
+    most_bytes = size_bytes * (_DEFLATE_RATIO if _is_compressed(descriptor) else 1)
     if most_bytes < header.expected_bytes:
         raise IncompleteMicrograph(f"have {size_bytes} of {header.expected_bytes} bytes")
     if out is None:
@@ -324,36 +332,17 @@ def _fill(
     elif out.dtype != np.uint8 or out.ndim != 1 or out.size < header.data_bytes:
         raise ValueError(f"the buffer must be (n >= {header.data_bytes},) uint8, not {out.shape} {out.dtype}")
     raw = out[: header.data_bytes]
-    if compressed:
-        _fill_decompressed(descriptor, header, raw)
-    else:
-        os.lseek(descriptor, header.data_offset_bytes, os.SEEK_SET)
-        _fill_from(io.FileIO(descriptor, closefd=False), header, raw)
-    return raw
-
-
-def _fill_decompressed(descriptor: int, header: ImageHeader, raw: npt.NDArray[np.uint8]) -> None:
-    """Fill the buffer from a gzip file, up to its checksum."""
-    try:
-        with _decompressed(descriptor) as stream:
-            stream.seek(header.data_offset_bytes)
-            _fill_from(stream, header, raw)
-            stream.read(1)  # at the end of the file this verifies the checksum
-    except EOFError as error:
-        raise IncompleteMicrograph("the compressed file is not whole") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise UnusableMicrograph(f"damaged gzip file: {error}") from error
-
-
-def _fill_from(stream: io.FileIO | gzip.GzipFile, header: ImageHeader, raw: npt.NDArray[np.uint8]) -> None:
-    """Read until the buffer is full."""
     view, filled = raw.data, 0
-    while filled < len(view):
-        count = stream.readinto(view[filled:])
-        if not count:
-            have = header.data_offset_bytes + filled
-            raise IncompleteMicrograph(f"have {have} of {header.expected_bytes} bytes")
-        filled += count
+    with _stream(descriptor) as stream:
+        stream.seek(header.data_offset_bytes)
+        while filled < len(view):
+            count = stream.readinto(view[filled:])
+            if not count:
+                have = header.data_offset_bytes + filled
+                raise IncompleteMicrograph(f"have {have} of {header.expected_bytes} bytes")
+            filled += count
+        stream.read(1)  # at the end of a gzip file this verifies its checksum
+    return raw
 
 
 def _refuse_unfilled(pixels: npt.NDArray[Any]) -> None:
