@@ -10,16 +10,26 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from drpwatch.errors import ConfigError
 
 DEFAULT_CONFIG = Path("/etc/drpwatch/config.toml")
 DEFAULT_SOCKET = Path("/run/drpwatch/control.sock")
 
-# TOML has no path type, so paths alone are converted from strings; all else is strict.
-FilePath = Annotated[Path, Field(strict=False)]
-Seconds = Annotated[float, Field(ge=0, strict=False)]
+
+def _absolute(path: Path) -> Path:
+    # A relative path would mean another place under systemd than in a shell.
+    if not path.is_absolute() or "\0" in str(path):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+# TOML has no path type, so paths alone are converted from strings. All else is strict, which still
+# takes a whole number for seconds; `true` and "5" are refused.
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 
 
 class _Section(BaseModel):
@@ -41,7 +51,7 @@ class Daemon(_Section):
 class Watch(_Section):
     """`[watch]`: how micrographs are found, and when one counts as whole."""
 
-    poll_interval_s: Annotated[float, Field(gt=0, strict=False)] = 5.0
+    poll_interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     settle_s: Seconds = 5.0
     incomplete_after_s: Seconds = 1800.0
     hints: bool = True
@@ -50,7 +60,7 @@ class Watch(_Section):
 class Pick(_Section):
     """`[pick]`: the device and the resources of the picker."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
@@ -79,7 +89,7 @@ def load_config(path: Path | None) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     try:
         return Config.model_validate(values)
@@ -95,8 +105,17 @@ def _explain(path: Path, error: ValidationError) -> list[str]:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{path}: {key}: no such key; allowed here: {_siblings(problem['loc'])}")
         else:
-            lines.append(f"{path}: {key}: {problem['msg']}, not {problem['input']!r}")
+            allowed = _ALLOWED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+            lines.append(f"{path}: {key}: {allowed.replace('{key}', key)}, not {problem['input']!r}")
     return lines
+
+
+# Where pydantic's own words would not tell a user what to write.
+_ALLOWED = {
+    "model_type": "must be a section, written [{key}]",
+    "path_type": "must be an absolute path in quotes",
+    "string_pattern_mismatch": "must be auto, cpu, cuda or cuda:N",
+}
 
 
 def _siblings(location: tuple[int | str, ...]) -> str:

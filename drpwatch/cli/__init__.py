@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
+from drpwatch.cli import run, session
 from drpwatch.errors import DrpwatchError
 
 DAEMON_PANEL = "The daemon and its sessions"
@@ -45,6 +46,8 @@ app = typer.Typer(
 
 def _register() -> None:
     """Give each command its name and its place in `--help`."""
+    app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
+    app.command(rich_help_panel=DAEMON_PANEL)(run.run)
 
 
 def _print_version(asked: bool) -> None:

@@ -1,0 +1,102 @@
+"""Sessions as text: the list, one session in full, and what was understood at its start."""
+
+from __future__ import annotations
+
+from drpwatch.cli.client import Json
+from drpwatch.cli.tables import ago, print_fields, print_table
+
+
+def print_list(views: list[Json]) -> None:
+    """Print one line for each session."""
+    if not views:
+        print("no sessions yet: drpwatch session start NAME --watch DIR --diameter-angstrom D")
+        return
+    header = ("NAME", "STATE", "PICKED", "READY", "WAITING", "FAILED", "PICKS", "PER HOUR", "LAST", "WATCHES")
+    rows = [
+        (
+            view["name"],
+            view["state"],
+            *(str(view["micrographs"][state]) for state in ("picked", "ready", "waiting", "failed")),
+            str(view["picks"]),
+            _rate(view["micrographs_per_hour"]),
+            ago(view["last_recorded_at"]),
+            view["watch_root"],
+        )
+        for view in views
+    ]
+    print_table(header, rows, right=header[2:8])
+    for view in views:
+        _print_problems(view, f"{view['name']}: ")
+
+
+def print_understood(view: Json) -> None:
+    """Print what the session watches, looks for and writes."""
+    params = view["params"]
+    given, threshold = params["pixel_size_angstrom"], params["threshold"]
+    found = view["pixel_size_angstrom"]
+    read = "read from each micrograph's header" + ("" if found is None else f" ({found:g} Å)")
+    print(f"session {view['name']}: {view['state']}")
+    fields = [
+        ("watches", f"{view['watch_root']}, files {view['glob']}"),
+        ("diameter", f"{params['diameter_angstrom']:g} Å"),
+        ("pixel size", read if given is None else f"{given:g} Å, whatever the headers say"),
+        (
+            "contrast",
+            "negative stain: bright particles" if params["negative_stain"] else "ice: dark particles",
+        ),
+        ("threshold", "the default of the weights" if threshold is None else f"{threshold:g}"),
+        ("model", params["model"]),
+        ("names", f"{view['micrograph_prefix']}PATH below the watched directory"),
+    ]
+    fields += [
+        ("writes" if i == 0 else "", path) for i, path in enumerate(view["outputs"] or [view["out_dir"]])
+    ]
+    print_fields(fields)
+    _print_problems(view)
+
+
+def print_session(view: Json) -> None:
+    """Print all that is known of a session."""
+    print_understood(view)
+    counts = view["micrographs"]
+    print_fields(
+        [
+            ("started", ago(view["created_at"])),
+            ("state since", ago(view["changed_at"])),
+            ("micrographs", ", ".join(f"{counts[state]} {state}" for state in counts)),
+            ("picks", f"{view['picks']}{_per_micrograph(view)}"),
+            ("per hour", _rate(view["micrographs_per_hour"])),
+            ("last recorded", ago(view["last_recorded_at"])),
+        ]
+    )
+    _print_micrographs("newest", view["newest"], counts["picked"] + counts["failed"], "recorded_at", limit=10)
+    _print_micrographs("waiting", view["waiting"], counts["waiting"] + counts["ready"], "first_seen_at")
+    _print_micrographs("failed", view["failed"], counts["failed"], "recorded_at")
+
+
+def _print_micrographs(title: str, micrographs: list[Json], total: int, when: str, limit: int = 200) -> None:
+    shown = micrographs[:limit]
+    if not shown:
+        return
+    more = f" (the last {len(shown)} of {total})" if len(shown) < total else ""
+    print(f"\n{title}{more}:")
+    rows = [(one["name"], one["state"], _picks(one), ago(one[when]), one["reason"] or "") for one in shown]
+    print_table(("MICROGRAPH", "STATE", "PICKS", "WHEN", "REASON"), rows, right=("PICKS",))
+
+
+def _print_problems(view: Json, prefix: str = "") -> None:
+    for problem in view["problems"]:
+        print(f"  ! {prefix}{problem}")
+
+
+def _picks(micrograph: Json) -> str:
+    return "-" if micrograph["picks"] is None else str(micrograph["picks"])
+
+
+def _rate(per_hour: float | None) -> str:
+    return "-" if per_hour is None else f"{per_hour:.0f}"
+
+
+def _per_micrograph(view: Json) -> str:
+    picked = view["micrographs"]["picked"]
+    return f", {view['picks'] / picked:.0f} per micrograph" if picked else ""

@@ -1,0 +1,191 @@
+"""The configuration file: the example, the schema, and how wrong files are refused."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from drpwatch.cli import main
+from drpwatch.config import Config, load_config
+from drpwatch.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """Return a function that writes a file and returns the refusal."""
+
+    def refuse(text: str | bytes) -> str:
+        path = tmp_path / "config.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+        return str(caught.value).replace(f"{path}: ", "")
+
+    return refuse
+
+
+def _schema_keys(model: type[BaseModel]) -> dict[str, list[str]]:
+    return {name: list(field.annotation.model_fields) for name, field in model.model_fields.items()}
+
+
+def _load(path: Path) -> tuple[Config | None, str | None]:
+    """Return the configuration, or the refusal."""
+    try:
+        return load_config(path), None
+    except ConfigError as error:
+        return None, str(error)
+
+
+def test_the_example_has_every_key_of_the_schema_in_its_order():
+    values = tomllib.loads(EXAMPLE.read_text())
+    assert {section: list(keys) for section, keys in values.items()} == _schema_keys(Config)
+
+
+def test_the_example_loads_and_says_the_defaults():
+    assert load_config(EXAMPLE) == Config() == load_config(None)
+
+
+def test_every_key_of_the_example_has_a_comment_above_it():
+    previous = ""
+    for line in EXAMPLE.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            assert previous.startswith("#"), line
+        previous = line
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    assert load_config(path) == Config()
+
+
+def test_values_are_taken(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text('[watch]\nsettle_s = 3\n[daemon]\nstate_dir = "/x"\n[pick]\ndevice = "cuda:1"\n')
+    config = load_config(path)
+    assert (config.watch.settle_s, config.daemon.state_dir, config.pick.device) == (3.0, Path("/x"), "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[watsch]", "watsch: no such key; allowed here: daemon, watch, pick"),
+        (
+            "[watch]\npol_seconds = 5",
+            "watch.pol_seconds: no such key; "
+            "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints",
+        ),
+        ("[pick.extra]", "pick.extra: no such key; allowed here: device, cpu_threads, loaders, model"),
+        ("daemon = 3", "daemon: must be a section, written [daemon], not 3"),
+        ("[[watch]]", "watch: must be a section, written [watch], not [{}]"),
+        ("[watch]\nsettle_s = true", "watch.settle_s: Input should be a valid number, not True"),
+        ('[watch]\nsettle_s = "5"', "watch.settle_s: Input should be a valid number, not '5'"),
+        ("[watch]\nhints = 1", "watch.hints: Input should be a valid boolean, not 1"),
+        ("[daemon]\nhttp_port = 9478.0", "daemon.http_port: Input should be a valid integer, not 9478.0"),
+        ("[daemon]\nstate_dir = 3", "daemon.state_dir: must be an absolute path in quotes, not 3"),
+        ('[daemon]\nstate_dir = ""', "daemon.state_dir: must be an absolute path, not ''"),
+        ('[daemon]\nsocket = "run/s"', "daemon.socket: must be an absolute path, not 'run/s'"),
+        ('[daemon]\nsocket = "/a\\u0000b"', "daemon.socket: must be an absolute path, not '/a\\x00b'"),
+        ("[watch]\nsettle_s = -1", "watch.settle_s: Input should be greater than or equal to 0, not -1"),
+        ("[watch]\nsettle_s = nan", "watch.settle_s: Input should be a finite number, not nan"),
+        ("[watch]\npoll_interval_s = inf", "watch.poll_interval_s: Input should be a finite number, not inf"),
+        ("[watch]\npoll_interval_s = 0", "watch.poll_interval_s: Input should be greater than 0, not 0"),
+        (
+            "[daemon]\nhttp_port = 70000",
+            "daemon.http_port: Input should be less than or equal to 65535, not 70000",
+        ),
+        (
+            '[daemon]\nlog_level = "loud"',
+            "daemon.log_level: Input should be 'debug', 'info', 'warning' or 'error', not 'loud'",
+        ),
+        ('[pick]\ndevice = "gpu"', "pick.device: must be auto, cpu, cuda or cuda:N, not 'gpu'"),
+        ("[pick]\nloaders = 0", "pick.loaders: Input should be greater than or equal to 1, not 0"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name_with_what_is_allowed(refused, text, sentence):
+    assert refused(text) == sentence
+
+
+@pytest.mark.parametrize("text", ["[watch", "x = ", b"\xff", b"\0", b"a = " + b"[" * 5000])
+def test_what_is_no_toml_is_refused(refused, text):
+    assert refused(text).startswith("not valid TOML: ")
+
+
+def test_a_mistake_in_the_syntax_has_its_line(refused):
+    assert "at line 2" in refused("[watch]\nx y\n")
+
+
+def test_each_problem_has_its_line(refused):
+    assert refused("[watch]\na = 1\nb = 2\n").count("no such key") == 2
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none.toml: cannot be read \(No such file or directory\)"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        load_config(tmp_path)
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_garbage_is_refused_or_says_nothing(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "garbage.toml"
+    path.write_bytes(content)
+    taken, refusal = _load(path)
+    assert taken == Config() if refusal is None else refusal.startswith(f"{path}: ")
+
+
+_TOML = st.recursive(
+    st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text("ab/\\\"'é\n", max_size=6),
+    lambda inner: st.lists(inner, max_size=3),
+)
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return '"' + "".join(f"\\u{ord(letter):04x}" for letter in value) + '"'
+    return repr(value)
+
+
+@given(
+    st.sampled_from([(section, key) for section, keys in _schema_keys(Config).items() for key in keys]), _TOML
+)
+def test_any_value_of_any_key_is_taken_as_it_is_or_refused(tmp_path_factory, place, value):
+    section, key = place
+    path = tmp_path_factory.getbasetemp() / "value.toml"
+    path.write_text(f"[{section}]\n{key} = {_toml(value)}\n")
+    config, refusal = _load(path)
+    if refusal is not None:
+        assert refusal.startswith(f"{path}: {section}.{key}: ")
+        return
+    taken = getattr(getattr(config, section), key)
+    assert taken == (Path(value) if isinstance(taken, Path) else value)
+    assert isinstance(taken, bool) == isinstance(value, bool)
+
+
+def test_the_command_line_refuses_a_wrong_file_with_78(tmp_path, capsys):
+    path = tmp_path / "config.toml"
+    path.write_text("[watch]\nsettle = 5\nhints = 2\n")
+    assert main(["run", "--config", str(path), "--check"]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        f"drpwatch: error: {path}: watch.hints: Input should be a valid boolean, not 2",
+        f"drpwatch: error: {path}: watch.settle: no such key; "
+        "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints",
+    ]
+    assert main(["run", "--config", str(path)]) == 78
+    assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78
+
+
+def test_the_command_line_checks_the_example(capsys):
+    assert main(["run", "--config", str(EXAMPLE), "--check"]) == 0
+    assert capsys.readouterr().out == f"{EXAMPLE}: fine\n"
