@@ -7,6 +7,7 @@
     │   ├── IncompleteMicrograph        not whole yet: it waits
     │   ├── ChangedWhileReading         it was rewritten under us: it waits again
     │   └── UnusableMicrograph          it never will be picked as it is: failed, with the reason
+    ├── ScanFailed                      the watch root is missing or failing: it is waited for
     ├── StarError                       a STAR file breaks the rules of RELION's reader
     ├── WeightsError                    a weights file is missing, damaged or of another kind
     ├── SessionError                    no such session, or not possible in its state
@@ -17,9 +18,9 @@
     │   └── DeviceFault                 a sticky error: exit at once, systemd restarts  exit 70
     └── DaemonUnreachable               the control socket does not answer             exit 69
 
-Who catches what: MicrographError becomes the micrograph's recorded reason; OutputError and
-DeviceNotReady pause a loop and are retried; the rest reach the command line, which prints the
-sentence and exits with `exit_code`.
+Who catches what: MicrographError becomes the micrograph's recorded reason; OutputError,
+ScanFailed and DeviceNotReady pause a loop and are retried; the rest reach the command line, which
+prints the sentence and exits with `exit_code`.
 """
 
 
@@ -55,6 +56,10 @@ class ChangedWhileReading(MicrographError):
 
 class UnusableMicrograph(MicrographError):
     """The file is not a micrograph that drpwatch can pick: a movie, a stack, a blank image."""
+
+
+class ScanFailed(DrpwatchError):
+    """The watch root is missing, not mounted or failing; nothing can be concluded from it."""
 
 
 class StarError(DrpwatchError):

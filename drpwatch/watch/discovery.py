@@ -1,0 +1,228 @@
+"""Discovery: scan, probes and the settle rule of one session, as a list of events for each look.
+
+Owns what is remembered between looks. It has no thread, no clock and no journal: the caller says
+which names it has finished, which were hinted at, and what time it is. A caller that hands a name on
+puts it among the known ones before the next look; one that takes it from there has it settle again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from drpwatch.errors import IncompleteMicrograph, ScanFailed, StarError, UnusableMicrograph
+from drpwatch.formats import star
+from drpwatch.micrograph import Fingerprint
+from drpwatch.watch.probe import probe as probe_file
+from drpwatch.watch.scan import Listing, NameFilter, scan, sight
+from drpwatch.watch.settle import FoundBy, Probe, Ready, Rejected, Settler, Verdict, Waiting
+
+__all__ = ["Discovery", "Ready", "Rejected", "Verdict", "Waiting"]
+
+Known = Mapping[str, Fingerprint | None]
+
+GONE = "gone: it was there, and is not any more"
+
+
+class Discovery:
+    """Finds the micrographs of one watch root.
+
+    Parameters
+    ----------
+    root, glob
+        Where to look, and for what (`scan.NameFilter`).
+    settle_s, incomplete_after_s
+        As for `settle.Settler`.
+    rechecks_per_look
+        How many finished names are compared with their file in each full look.
+    probes_per_look
+        How many files are opened at most in one look, so that the first look at a directory of
+        20,000 files on a slow server does not stall its caller; the rest follows in the next looks.
+    probe
+        How a file is looked at.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        glob: str,
+        settle_s: float,
+        incomplete_after_s: float,
+        *,
+        rechecks_per_look: int = 2000,
+        probes_per_look: int = 1000,
+        probe: Callable[[Path], Probe] = probe_file,
+    ) -> None:
+        self.root = root
+        self.problems: tuple[str, ...] = ()
+        """A sentence for each sub-directory or name that the last full look had to leave out."""
+        self._names = NameFilter(glob)
+        self._settler = Settler(settle_s, incomplete_after_s)
+        self._rechecks_per_look = rechecks_per_look
+        self._probes_per_look = probes_per_look
+        self._probe = probe
+        self._settle_s = settle_s
+        self._unprobed: dict[str, FoundBy] = {}  # found, or found changed, and not opened since
+        self._told: dict[str, str] = {}  # name -> reason of its last Waiting
+        self._found_by: dict[str, FoundBy] = {}
+        self._looked_s: dict[str, float] = {}
+        self._cursor = 0  # where the next slice of finished names begins
+        self._device_with_names: int | None = None
+        self._failed = False
+
+    @property
+    def waiting(self) -> Mapping[str, str]:
+        """Reason by name, of all that wait."""
+        return self._told
+
+    def look(self, known: Known, hinted: Iterable[str], now_s: float, *, full: bool = True) -> list[Verdict]:
+        """Look once and return what changed.
+
+        Parameters
+        ----------
+        known
+            Names already queued or finished, with the fingerprint they had; None is not rechecked.
+            A known name whose file changed settles anew and comes as Ready or Rejected again.
+        hinted
+            Names at which something happened; those that the filter does not want are ignored.
+        now_s
+            Monotonic time.
+        full
+            False to look only at hinted and due names, without a pass over the tree.
+
+        Raises
+        ------
+        ScanFailed
+            The root is missing or failing; nothing is concluded and everything is remembered.
+        """
+        wanted = [name for name in hinted if self._names.wants(name)]
+        for name in wanted:
+            self._meet(name, known, "hint")
+        events: list[Verdict] = []
+        if full:
+            listing = self._scan()
+            for name in sorted(listing.names.difference(known)):
+                self._meet(name, known, "scan")
+            for name in self._next_slice(known):
+                self._meet(name, known, "scan")
+            events += self._drop_gone(listing, now_s)
+        for name in self._choose(known, wanted, now_s, full=full):
+            events += self._observe(name, now_s)
+        return events
+
+    def next_look_s(self, now_s: float) -> float | None:
+        """Return in how many seconds a look (not a full one) can bring something new by itself.
+
+        None where only a hint or the next full look can: nothing is settling, or the root fails.
+        """
+        if self._failed:
+            return None
+        if self._unprobed:
+            return 0.0
+        due_s = self._settler.next_due_s()
+        return None if due_s is None else max(0.0, due_s - now_s)
+
+    def forget(self, name: str) -> None:
+        """Drop what is remembered of a name."""
+        self._settler.forget(name)
+        self._unprobed.pop(name, None)
+        self._told.pop(name, None)
+        self._found_by.pop(name, None)
+        self._looked_s.pop(name, None)
+
+    def _scan(self) -> Listing:
+        """Make one pass, and notice a root whose file system was unmounted."""
+        self._failed = True
+        listing = scan(self.root, self._names)
+        if listing.names:
+            self._device_with_names = listing.device
+        elif self._device_with_names not in (None, listing.device):
+            raise ScanFailed(
+                f"{self.root}: the watch directory is empty and on another file system than before:"
+                " it seems to be unmounted; waiting for it"
+            )
+        self._failed = False
+        self.problems = (
+            *(
+                f"{self.root}/{directory}: cannot be read ({why})"
+                for directory, why in listing.unreadable.items()
+            ),
+            *(f"{self.root}: {sentence}" for sentence in listing.refused),
+        )
+        return listing
+
+    def _drop_gone(self, listing: Listing, now_s: float) -> list[Verdict]:
+        """Forget the waiting names that are not there any more."""
+        events: list[Verdict] = []
+        for name in [*self._settler.names, *self._unprobed]:
+            if name in listing.names or listing.hides(name):
+                continue
+            if name in self._told:
+                events.append(Waiting(name, GONE, now_s))
+            self.forget(name)
+        return events
+
+    def _meet(self, name: str, known: Known, found_by: FoundBy) -> None:
+        """Take in a name that is new, or whose file is not the one that it was finished with."""
+        if name in self._settler or name in self._unprobed:
+            return
+        if name in known:
+            finished = known[name]
+            if finished is None:
+                return
+            try:
+                sighting = sight(self.root, name)
+            except IncompleteMicrograph:
+                return  # deleted or unreadable: what was picked stays
+            if not sighting.is_file or sighting.fingerprint == finished:
+                return
+        self._unprobed[name] = found_by
+
+    def _next_slice(self, known: Known) -> list[str]:
+        """Return the next finished names to compare with their files, in turn."""
+        names = list(islice(known, self._cursor, self._cursor + self._rechecks_per_look))
+        self._cursor = self._cursor + len(names) if len(names) == self._rechecks_per_look else 0
+        return names
+
+    def _choose(self, known: Known, hinted: Iterable[str], now_s: float, *, full: bool) -> list[str]:
+        """Return the names to open in this look, as many as may be: hinted, due, new, then the rest."""
+        for name in [*self._settler.names, *self._unprobed]:
+            if name in known and known[name] is None:
+                self.forget(name)  # the caller has it in hand
+        due: list[str] = []
+        rest: list[str] = []
+        for name in self._settler.names:
+            due_s = self._settler.due_s(name)
+            if due_s is not None and due_s <= now_s:
+                due.append(name)
+            elif due_s is None or due_s > now_s + self._settle_s:
+                rest.append(name)  # nothing to expect before its file changes
+        chosen = dict.fromkeys(name for name in hinted if name in self._settler or name in self._unprobed)
+        chosen.update(dict.fromkeys([*due, *self._unprobed]))
+        if full:
+            chosen.update(dict.fromkeys(sorted(rest, key=self._looked_s.__getitem__)))
+        return list(islice(chosen, self._probes_per_look))
+
+    def _observe(self, name: str, now_s: float) -> list[Verdict]:
+        """Open one file and return its verdict, if that is news."""
+        found_by = self._unprobed.pop(name, None)
+        if found_by is not None:
+            self._found_by[name] = found_by
+        self._looked_s[name] = now_s
+        probe = self._probe(self.root / name)
+        try:
+            star.quote(name)
+        except StarError as error:
+            probe = replace(probe, problem=UnusableMicrograph(f"{error}; rename the file"))
+        verdict = self._settler.observe(name, probe, now_s)
+        if isinstance(verdict, Waiting):
+            if self._told.get(name) == verdict.reason:
+                return []
+            self._told[name] = verdict.reason
+            return [verdict]
+        if isinstance(verdict, Ready):
+            verdict = replace(verdict, found_by=self._found_by[name])
+        self.forget(name)
+        return [verdict]
