@@ -22,7 +22,7 @@ class SessionRequest:
     name: str  # [A-Za-z0-9][A-Za-z0-9._-]{0,63}
     watch_root: Path
     params: PickParams
-    out_dir: Path | None = None  # None: <watch_root>-drpwatch/<name>, beside the watched directory
+    out_dir: Path | None = None  # None: <watch_root>/../drpwatch/<name>
     glob: str = DEFAULT_GLOB
     micrograph_prefix: str = ""  # put before the name in rlnMicrographName
 

@@ -1,0 +1,110 @@
+"""Writing files that survive: appending, replacing and cutting, each made durable before it returns.
+
+Every function raises `OSError` as the system does; `session.outputs` turns it into a sentence. Tests
+replace `os` in this module to fail at each of its calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def size_bytes(path: Path) -> int | None:
+    """Return the size of a file, None where there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file in one write, so that a reader never sees the start of a row without its end.
+
+    After a failure the file may have a part of it: the caller knows the length to cut it to.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # how a full disk begins
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cut(path: Path, length_bytes: int) -> None:
+    """Cut a file to a length."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, length_bytes)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_beside(path: Path, chunks: Iterable[bytes]) -> int:
+    """Write the next version of a file beside it and return its length; `put_in_place` makes it the file."""
+    beside = _beside(path)
+    length = 0
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                written = os.write(descriptor, view)
+                view = view[written:]
+                length += written
+        os.fsync(descriptor)
+    except OSError:
+        os.unlink(beside)  # half a file is of no use to anybody and may be what fills the disk
+        raise
+    finally:
+        os.close(descriptor)
+    return length
+
+
+def put_in_place(path: Path) -> None:
+    """Let what `write_beside` left become the file, at once for every reader."""
+    os.replace(_beside(path), path)
+    sync_directory(path.parent)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a whole small file, at once for every reader."""
+    write_beside(path, [data])
+    put_in_place(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; that there is none is fine."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and its parents, durably."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        os.makedirs(directory, exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")

@@ -1,0 +1,105 @@
+"""Between the journal's SQL rows and the types of the program."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from drpwatch.micrograph import Fingerprint, ImageHeader, PickParams, Picks, ReadyMicrograph
+from drpwatch.session.lifecycle import SessionState
+from drpwatch.session.records import (
+    MicrographRecord,
+    MicrographState,
+    PublishedPicks,
+    SessionRecord,
+    SessionSpec,
+)
+
+
+def pack(picks: Picks) -> bytes:
+    """Return all candidates as little-endian float32 (n, 3): y, x, score."""
+    return np.column_stack([picks.yx_px, picks.score]).astype("<f4").tobytes()
+
+
+def unpack(blob: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return candidates as (n, 3) float32: y, x, score."""
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32).reshape(-1, 3)
+
+
+def session(row: sqlite3.Row) -> SessionRecord:
+    """Read a row of `session` joined with its parameters in force."""
+    spec = SessionSpec(
+        name=row["name"],
+        watch_root=Path(row["watch_root"]),
+        out_dir=Path(row["out_dir"]),
+        params=PickParams.from_dict(json.loads(row["params"])),
+        glob=row["glob"],
+        micrograph_prefix=row["micrograph_prefix"],
+    )
+    return SessionRecord(
+        id=row["id"],
+        spec=spec,
+        params_id=row["params_id"],
+        state=SessionState(row["state"]),
+        reason=row["reason"],
+        pixel_size_angstrom=row["pixel_size_angstrom"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+    )
+
+
+def ready(row: sqlite3.Row, of: SessionRecord) -> ReadyMicrograph:
+    """Read a ready row of `micrograph`."""
+    pixel_size = None
+    if row["pixel_y_angstrom"] is not None:
+        pixel_size = (row["pixel_y_angstrom"], row["pixel_x_angstrom"])
+    header = ImageHeader(
+        shape_yx=(row["height_px"], row["width_px"]),
+        dtype=np.dtype(row["dtype"]),
+        data_offset_bytes=row["data_offset_bytes"],
+        pixel_size_yx_angstrom=pixel_size,
+        compressed=bool(row["compressed"]),
+    )
+    return ReadyMicrograph(
+        micrograph_id=row["id"],
+        session=of.spec.name,
+        name=row["name"],
+        generation=row["generation"],
+        path=of.spec.watch_root / row["name"],
+        header=header,
+        fingerprint=Fingerprint(row["size_bytes"], row["mtime_ns"], row["inode"]),
+        params_id=of.params_id,
+        params=of.spec.params,
+    )
+
+
+def micrograph(row: sqlite3.Row) -> MicrographRecord:
+    """Read a row of `micrograph` without its candidates."""
+    fingerprint = None
+    if row["size_bytes"] is not None:
+        fingerprint = Fingerprint(row["size_bytes"], row["mtime_ns"], row["inode"])
+    return MicrographRecord(
+        id=row["id"],
+        name=row["name"],
+        generation=row["generation"],
+        state=MicrographState(row["state"]),
+        reason=row["reason"],
+        fingerprint=fingerprint,
+        n_picks=row["n_picks"],
+        threshold=row["threshold"],
+        weights_sha256=row["weights_sha256"],
+        first_seen_at=row["first_seen_at"],
+        ready_at=row["ready_at"],
+        recorded_at=row["recorded_at"],
+        seconds=json.loads(row["seconds"]) if row["seconds"] else {},
+    )
+
+
+def published(row: sqlite3.Row) -> PublishedPicks:
+    """Read what the outputs hold of one row."""
+    candidates = unpack(row["candidates"])  # (n, 3)
+    chosen = candidates[candidates[:, 2] >= np.float32(row["threshold"])]
+    return PublishedPicks(name=row["name"], yx_px=chosen[:, :2], score=chosen[:, 2])

@@ -1,0 +1,134 @@
+"""The journal's tables, and opening a database that fits them.
+
+Every released schema stays here as one migration; `PRAGMA user_version` says how many have run.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from drpwatch.errors import JournalError
+
+MIGRATIONS = (
+    """
+    CREATE TABLE session (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        watch_root TEXT NOT NULL,
+        out_dir TEXT NOT NULL,
+        glob TEXT NOT NULL,
+        micrograph_prefix TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        params_id INTEGER REFERENCES params(id),
+        pixel_size_angstrom REAL,
+        created_at REAL NOT NULL,
+        changed_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE transition (
+        id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL REFERENCES session(id),
+        verb TEXT NOT NULL,
+        from_state TEXT NOT NULL,
+        to_state TEXT NOT NULL,
+        reason TEXT,
+        at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE params (
+        id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL REFERENCES session(id),
+        version INTEGER NOT NULL,
+        json TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        UNIQUE (session_id, version)
+    ) STRICT;
+    CREATE TABLE micrograph (
+        id INTEGER PRIMARY KEY,
+        session_id INTEGER NOT NULL REFERENCES session(id),
+        name TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        latest INTEGER NOT NULL DEFAULT 1,       -- the newest generation of this name
+        published INTEGER NOT NULL DEFAULT 0,    -- the outputs hold the rows of this generation
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'ready', 'picked', 'failed')),
+        reason TEXT,
+        size_bytes INTEGER, mtime_ns INTEGER, inode INTEGER,
+        height_px INTEGER, width_px INTEGER, dtype TEXT, data_offset_bytes INTEGER, compressed INTEGER,
+        pixel_y_angstrom REAL, pixel_x_angstrom REAL,
+        params_id INTEGER REFERENCES params(id),
+        weights_sha256 TEXT, code_version TEXT,
+        n_picks INTEGER, n_candidates INTEGER,
+        candidates BLOB,                         -- float32 little-endian (n, 3): y, x, score; best first
+        threshold REAL,
+        record_seq INTEGER,                      -- order of the rows in the outputs
+        seconds TEXT,                            -- JSON, per stage
+        first_seen_at REAL NOT NULL, ready_at REAL, recorded_at REAL,
+        UNIQUE (session_id, name, generation)
+    ) STRICT;
+    CREATE INDEX micrograph_by_state ON micrograph (session_id, latest, state, ready_at, recorded_at);
+    CREATE INDEX micrograph_by_record ON micrograph (session_id, record_seq);
+    CREATE TABLE output (
+        session_id INTEGER NOT NULL REFERENCES session(id),
+        file TEXT NOT NULL,
+        length_bytes INTEGER NOT NULL,
+        dirty INTEGER NOT NULL,
+        PRIMARY KEY (session_id, file)
+    ) STRICT;
+    """,
+)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the journal at `path`, create it if absent, and bring it to the newest schema.
+
+    Raises
+    ------
+    JournalError
+        It cannot be opened, is damaged, or was written by a newer drpwatch. Nothing is overwritten.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    except sqlite3.Error as error:
+        raise JournalError(f"journal {path}: cannot be opened ({error})") from error
+    try:
+        _check(connection, path)
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise JournalError(_damaged(path, str(error))) from error
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a damaged database before anything is written to it."""
+    findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    if findings != ["ok"]:
+        raise JournalError(_damaged(path, "; ".join(findings)))
+
+
+def _damaged(path: Path, findings: str) -> str:
+    return (
+        f"journal {path}: damaged or unreadable ({findings}); it was left as it is:"
+        " restore a copy, or move it away to begin anew"
+    )
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the durability that exactly-once rests on, and run the migrations that are missing."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise JournalError(
+            f"journal {path}: written by a newer drpwatch (schema {version}, this one knows"
+            f" {len(MIGRATIONS)}): upgrade drpwatch"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: a committed outcome must survive a pulled plug, for output files are cut to what it says.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    for number in range(version, len(MIGRATIONS)):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+        )

@@ -1,0 +1,178 @@
+"""Nothing is lost or doubled, wherever the process dies or the disk refuses."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from drpwatch.errors import OutputError
+from tests.session.bench import Bench
+from tests.session.conftest import MEMORY
+from tests.session.faults import MODES, Died, faulty_disk
+
+NAMES = ("a.mrc", "grid 1/b.mrc", "grid 2/b.mrc")
+
+
+def _first(bench: Bench) -> None:
+    """The very first picks: directory and tables come into being."""
+    bench.appear("grid 1/b.mrc", 1)
+
+
+def _next(bench: Bench) -> None:
+    """Rows are appended below others."""
+    bench.appear("a.mrc", 1)
+    bench.drain()
+    bench.appear("grid 1/b.mrc", 3)
+
+
+def _rewritten(bench: Bench) -> None:
+    """Rows in the middle are replaced."""
+    for name in NAMES:
+        bench.appear(name, 1)
+    bench.drain()
+    bench.appear("grid 1/b.mrc", 2)
+
+
+def _rewritten_as_blank(bench: Bench) -> None:
+    """Rows in the middle go away, after picking."""
+    for name in NAMES:
+        bench.appear(name, 1)
+    bench.drain()
+    bench.appear("a.mrc", 6)
+
+
+def _rejected(bench: Bench) -> None:
+    """Rows in the middle go away, before picking."""
+    for name in NAMES:
+        bench.appear(name, 1)
+    bench.drain()
+    bench.reject("a.mrc")
+    bench.appear("c.mrc", 1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("scene", [_first, _next, _rewritten, _rewritten_as_blank, _rejected])
+def test_every_point_of_failure(scene, mode: str, scratch: Path) -> None:
+    at, struck = 0, True
+    while struck:
+        root = scratch / str(at)
+        root.mkdir()
+        bench = Bench(root)
+        with faulty_disk(bench.faults):
+            scene(bench)
+            ready = bench.take()
+            assert ready is not None
+            bench.faults.arm(at, mode)
+            try:
+                bench.record(ready)
+            except Died:
+                bench.reopen()
+            except OutputError:
+                bench.check_readable()
+            struck = bench.faults.struck or bench.faults.left is None
+            bench.faults.disarm()
+            bench.drain()
+            bench.check_complete()
+            bench.check_rebuild()
+            bench.close()
+        at += 1
+    assert at > 10  # the fault went through all calls of one record
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_point_of_failure_of_a_rebuild(mode: str, scratch: Path) -> None:
+    at, struck = 0, True
+    while struck:
+        root = scratch / str(at)
+        root.mkdir()
+        bench = Bench(root)
+        with faulty_disk(bench.faults):
+            _rewritten(bench)
+            bench.drain()
+            before = bench.contents()
+            bench.faults.arm(at, mode)
+            try:
+                bench.outputs.rebuild()
+            except (Died, OutputError):
+                pass
+            struck = bench.faults.struck
+            bench.reopen()
+            assert bench.contents() == before
+            bench.check_complete()
+            bench.close()
+        at += 1
+
+
+@settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+class Storm(RuleBasedStateMachine):
+    """Files come, change and turn to junk while the process dies and the disk refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scratch = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        self.bench = Bench(Path(self.scratch.name))
+        self.disk = faulty_disk(self.bench.faults)
+        self.disk.__enter__()
+        self.version = 0
+
+    @rule(name=st.sampled_from(NAMES))
+    def appear(self, name: str) -> None:
+        self.version += 1
+        self.bench.appear(name, self.version)
+
+    @rule(name=st.sampled_from(NAMES))
+    def reject(self, name: str) -> None:
+        self.bench.reject(name)
+
+    @rule(at=st.integers(0, 40), mode=st.sampled_from(MODES))
+    def record(self, at: int, mode: str) -> None:
+        ready = self.bench.take()
+        if ready is None:
+            return
+        self.bench.faults.arm(at, mode)
+        try:
+            self.bench.record(ready)
+        except Died:
+            self.bench.reopen()
+        except OutputError:
+            pass
+        self.bench.faults.disarm()
+
+    @rule(name=st.sampled_from(NAMES))
+    def change_while_picked(self, name: str) -> None:
+        self.appear(name)
+        ready = self.bench.take()
+        assert ready is not None
+        self.appear(ready.name)
+        assert not self.bench.record(ready)
+
+    @rule()
+    def restart(self) -> None:
+        self.bench.reopen()
+
+    @rule()
+    def finish(self) -> None:
+        self.bench.drain()
+        self.bench.check_complete()
+        self.bench.check_rebuild()
+
+    @invariant()
+    def readable(self) -> None:
+        self.bench.check_readable()
+
+    def teardown(self) -> None:
+        try:
+            self.bench.reopen()
+            self.finish()
+        finally:
+            self.bench.close()
+            self.disk.__exit__(None, None, None)
+            self.scratch.cleanup()
+
+
+TestStorm = Storm.TestCase

@@ -1,0 +1,151 @@
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from drpwatch.errors import OutputError
+from drpwatch.formats import star
+from drpwatch.micrograph import Fingerprint, ImageHeader, Outcome, Picks
+from drpwatch.session import disk
+from drpwatch.session.outputs import picks_name, unwritable
+from drpwatch.session.records import MicrographState
+from tests.session.bench import HEADER, Bench
+
+
+def picks(scores: list[float], threshold: float = 0.5) -> Picks:
+    yx = np.array([[10.25 * n, 20.5 * n] for n in range(1, len(scores) + 1)], np.float32).reshape(-1, 2)
+    return Picks(yx, np.array(scores, np.float32), threshold, "f" * 64)
+
+
+def record(bench: Bench, name: str, scores: list[float], threshold: float = 0.5, version: int = 1) -> None:
+    bench.appear(name, version)
+    ready = bench.take()
+    assert ready is not None
+    assert bench.outputs.record(Outcome(ready, picks(scores, threshold)), bench.now)
+
+
+def test_the_files_of_a_session(scratch: Path) -> None:
+    bench = Bench(scratch, pixel_size_angstrom=0.9)
+    record(bench, "grid/a.mrc", [0.9, 0.75, 0.25])
+    particles = star.read(scratch / "out/particles.star")
+    assert particles["optics"].column("rlnMicrographPixelSize") == ["0.900000"]
+    assert [row[:4] for row in particles["particles"].rows] == [
+        ("20.500", "10.250", "0.900000", "grid/a.mrc"),
+        ("41.000", "20.500", "0.750000", "grid/a.mrc"),
+    ]
+    listed = star.read(scratch / "out/autopick.star")["coordinate_files"].rows
+    assert listed == (("grid/a.mrc", f"{scratch}/out/grid/a_autopick.star"),)
+    assert len(star.read(scratch / "out/grid/a_autopick.star")[""].rows) == 2
+    assert (scratch / "out/coords_suffix_autopick.star").read_text() == f"{scratch}/out/autopick.star\n"
+    for path in bench.outputs.files[:2]:
+        gemmi.cif.read(str(path))
+
+
+def test_candidates_below_the_threshold_are_kept_but_not_written(scratch: Path) -> None:
+    bench = Bench(scratch)
+    third = float(np.float32(1 / 3))
+    record(bench, "a.mrc", [0.9, third, 0.3], threshold=1 / 3)  # the score is the threshold, in float32
+    (published,) = bench.journal.published(bench.session.id)
+    np.testing.assert_array_equal(published.score, np.float32([0.9, third]))
+    (row,) = bench.journal._all("SELECT n_picks, n_candidates, candidates FROM micrograph", ())
+    assert (row["n_picks"], row["n_candidates"], len(row["candidates"])) == (2, 3, 36)
+
+
+def test_zero_picks_are_a_result(scratch: Path) -> None:
+    bench = Bench(scratch)
+    record(bench, "a.mrc", [])
+    (block,) = star.read(scratch / "out/a_autopick.star").values()
+    assert block.rows == ()
+    assert star.read(scratch / "out/autopick.star")["coordinate_files"].rows == ()
+    (listed,) = bench.journal.micrographs(bench.session.id, [MicrographState.PICKED])
+    assert listed.n_picks == 0
+    bench.check_rebuild()
+
+
+def test_the_first_header_gives_the_pixel_size(scratch: Path) -> None:
+    bench = Bench(scratch)
+    assert not (scratch / "out/particles.star").exists()
+    record(bench, "a.mrc", [0.9])
+    optics = star.read(scratch / "out/particles.star")["optics"]
+    assert optics.column("rlnMicrographPixelSize") == ["1.500000"]
+
+
+def test_a_rewritten_micrograph_replaces_its_rows(scratch: Path) -> None:
+    bench = Bench(scratch)
+    record(bench, "a.mrc", [0.9, 0.8])
+    record(bench, "b.mrc", [0.9])
+    record(bench, "a.mrc", [0.7], version=2)
+    names = star.read(scratch / "out/particles.star")["particles"].column("rlnMicrographName")
+    assert names == ["b.mrc", "a.mrc"]
+    (newest, _) = bench.journal.micrographs(bench.session.id, [MicrographState.PICKED])
+    assert (newest.name, newest.generation) == ("a.mrc", 2)
+    bench.check_rebuild()
+
+
+def test_junk_in_place_of_a_micrograph_takes_its_rows_away(scratch: Path) -> None:
+    bench = Bench(scratch)
+    record(bench, "a.mrc", [0.9])
+    record(bench, "b.mrc", [0.9])
+    bench.reject("a.mrc")
+    bench.outputs.recover()
+    names = star.read(scratch / "out/particles.star")["particles"].column("rlnMicrographName")
+    assert names == ["b.mrc"]
+
+
+def test_deleted_outputs_come_back(scratch: Path) -> None:
+    bench = Bench(scratch)
+    record(bench, "grid/a.mrc", [0.9])
+    record(bench, "b.mrc", [])
+    before = bench.contents()
+    for path in sorted((scratch / "out").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (scratch / "out").rmdir()
+    bench.outputs.recover()
+    assert bench.contents() == before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_refuses_leaves_nothing_half(number: int, scratch: Path, monkeypatch) -> None:
+    bench = Bench(scratch)
+    record(bench, "a.mrc", [0.9])
+    before = bench.contents()
+    bench.appear("b.mrc", 1)
+    ready = bench.take()
+    assert ready is not None
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "append", refuse)
+        with pytest.raises(OutputError, match=f"session s1: cannot write .*: {os.strerror(number).lower()}"):
+            bench.outputs.record(Outcome(ready, picks([0.8])), bench.now)
+    assert {name: data for name, data in bench.contents().items() if name != "b_autopick.star"} == before
+    assert bench.journal.totals(bench.session.id).ready == 1
+    assert bench.outputs.record(Outcome(ready, picks([0.8])), bench.now)
+    bench.check_rebuild()
+
+
+def test_names_that_can_have_no_rows() -> None:
+    assert unwritable("Micrographs/", "a b.mrc") is None
+    for name in ("a\nb.mrc", "a  b.mrc", "coords_suffix.mrc", "x" * 250 + ".mrc"):
+        assert "rename the file" in (unwritable("", name) or "")
+
+
+def test_each_micrograph_has_a_picks_file_of_its_own() -> None:
+    names = ["a.mrc", "a.mrc.gz", "grid/a.mrc", "a.b.mrc"]
+    assert len({picks_name(name) for name in names}) == len(names)
+
+
+def test_a_compressed_header_survives_the_journal(scratch: Path) -> None:
+    bench = Bench(scratch)
+    header = ImageHeader((4, 5), np.dtype(">i2"), 2048, None, compressed=True)
+    bench.journal.note_ready(bench.session.id, "a.mrc.gz", header, Fingerprint(1, 2, 3), bench.now)
+    ready = bench.take()
+    assert ready is not None
+    assert ready.header == header
+    assert replace(ready.header, compressed=False) != HEADER
