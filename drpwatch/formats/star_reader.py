@@ -1,7 +1,7 @@
 """A strict reader of STAR files: what RELION's reader would misread or drop is refused, with its line.
 
-Owns: blocks, labels and rows as text and numbers. Does not own: writing (`star`), nor what the labels
-mean.
+Owns: blocks, labels and rows as text and numbers, and the flip of coordinates back to `yx`. Does not
+own: writing (`star`), nor what other labels mean.
 
 Refused, because RELION would abort, drop rows or take one thing for another:
 
@@ -74,6 +74,16 @@ class Block:
         if not np.isfinite(numbers).all():
             raise StarError(f"data_{self.name}, column {label}: not every value is finite")
         return numbers
+
+    def picks_yx(self) -> npt.NDArray[np.float64]:
+        """Return (n, 2) the coordinates of all rows, in pixels.
+
+        Raises
+        ------
+        StarError
+            The block has no coordinates, or one is no finite number.
+        """
+        return np.column_stack([self.numbers("rlnCoordinateY"), self.numbers("rlnCoordinateX")])
 
 
 def read(source: Path | str | bytes) -> dict[str, Block]:
