@@ -1,0 +1,238 @@
+"""What Prometheus sees: every metric is declared here, once, with all values its labels can have.
+
+Owns names, texts, buckets and the life of a session's series. It measures nothing itself: stages
+write to its attributes (`metrics.picks.labels(session=name).inc(412)`).
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from typing import TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+import drpwatch
+
+OUTCOMES = ("picked", "zero", "failed", "rewritten")
+STAGES = ("read", "prepare", "detect", "choose", "record")
+QUEUES = ("ready", "loaded", "picked")
+LOOPS = ("scanner", "loader", "picker", "recorder")
+ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "internal")
+MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
+SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
+
+STAGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+RECORDED_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 1800)
+SCAN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+PICKS_BUCKETS = (0, 1, 10, 25, 50, 100, 200, 400, 800, 1600)
+
+_PREFIX = "drpwatch"
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
+# Their series double the count of all others and say what `increase()` says already.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _SessionMetric:
+    """A metric that has series for each session, and the other labels of those."""
+
+    metric: Counter | Gauge
+    others: dict[str, tuple[str, ...]]
+    created: bool  # whether a session begins with all series at 0
+
+
+class Metrics:
+    """All metrics of one daemon, in a registry of their own.
+
+    Attributes are the metrics, named as on the page without the prefix and the suffix `_total`.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._of_sessions: list[_SessionMetric] = []
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._declare_build()
+        self._declare_work()
+        self._declare_finding()
+        self._declare_sessions()
+        self._declare_health()
+
+    def render(self) -> bytes:
+        """Return the page, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def show_model(self, name: str, sha256: str) -> None:
+        """Show weights as loaded."""
+        self.model_info.labels(name=name, sha256=sha256).set(1)
+
+    def add_session(self, name: str, state: str) -> None:
+        """Begin a session's series, each at 0."""
+        for declared in self._of_sessions:
+            if declared.created:
+                for values in product(*declared.others.values()):
+                    declared.metric.labels(session=name, **dict(zip(declared.others, values, strict=True)))
+        self.show_state(name, state)
+
+    def show_state(self, name: str, state: str) -> None:
+        """Show in which state a session is; there is one series of it at a time."""
+        for other in SESSION_STATES:
+            if other != state:
+                with suppress(KeyError):
+                    self.session_info.remove(name, other)
+        self.session_info.labels(session=name, state=state).set(1)
+
+    def forget_session(self, name: str) -> None:
+        """End all series of a session."""
+        for declared in self._of_sessions:
+            for values in product(*declared.others.values()):
+                with suppress(KeyError):  # older clients raise where there is no such series
+                    declared.metric.remove(name, *values)
+
+    def _declare_build(self) -> None:
+        build = Info(f"{_PREFIX}_build", "What is running.", registry=self.registry)
+        build.info(
+            {"version": drpwatch.__version__, "python": platform.python_version(), "torch": _version("torch")}
+        )
+        self.model_info = Gauge(
+            f"{_PREFIX}_model_info",
+            "1 for each set of weights that is loaded.",
+            ("name", "sha256"),
+            registry=self.registry,
+        )
+
+    def _declare_work(self) -> None:
+        self.micrographs = self._session_counter(
+            "micrographs",
+            "Micrographs recorded, by outcome: with picks, with none, failed, and picked again because the"
+            " file was rewritten.",
+            outcome=OUTCOMES,
+        )
+        self.picks = self._session_counter("picks", "Particles picked.")
+        self.stage_seconds = self._histogram(
+            "stage_seconds", "Time that one micrograph takes in each stage.", STAGE_BUCKETS_S, stage=STAGES
+        )
+        self.finished_to_recorded_seconds = self._histogram(
+            "finished_to_recorded_seconds",
+            "Time from a micrograph being found whole and settled to its rows being on disk.",
+            RECORDED_BUCKETS_S,
+        )
+        self.picks_per_micrograph = self._histogram(
+            "picks_per_micrograph", "Picks of each micrograph.", PICKS_BUCKETS
+        )
+        self.queue_depth = self._gauge("queue_depth", "Micrographs in each queue now.", queue=QUEUES)
+        self.queue_capacity = self._gauge(
+            "queue_capacity", "Micrographs that each queue takes.", queue=QUEUES
+        )
+        self.last_pick_timestamp_seconds = self._gauge(
+            "last_pick_timestamp_seconds", "When a micrograph was last picked and recorded; 0 for never."
+        )
+
+    def _declare_finding(self) -> None:
+        self.scans = self._counter("scans", "Passes over watch roots.", result=("ok", "failed"))
+        self.scan_seconds = self._histogram(
+            "scan_seconds", "Time of one pass over a watch root.", SCAN_BUCKETS_S
+        )
+        self.found = self._counter(
+            "found", "Micrographs found, by what brought their name first.", by=("hint", "scan")
+        )
+
+    def _declare_sessions(self) -> None:
+        self.session_active = self._gauge("session_active", "Sessions that are being watched or picked.")
+        self.session_info = self._session_gauge(
+            "session_info", "1 for the state that each session is in.", created=False, state=SESSION_STATES
+        )
+        self.oldest_unpicked_timestamp_seconds = self._session_gauge(
+            "oldest_unpicked_timestamp_seconds",
+            "When the oldest micrograph that is ready and not yet recorded was first seen; 0 for none.",
+        )
+        self.waiting_micrographs = self._session_gauge(
+            "waiting_micrographs", "Micrographs that are incomplete, unreadable or settling."
+        )
+        self.ready_micrographs = self._session_gauge(
+            "ready_micrographs", "Micrographs that are ready and not yet recorded."
+        )
+        self.watch_root_readable = self._session_gauge(
+            "watch_root_readable", "1 if the last pass over the watch root succeeded, else 0."
+        )
+        self.output_free_bytes = self._session_gauge(
+            "output_free_bytes", "Free space of the file system that takes a session's output.", created=False
+        )
+
+    def _declare_health(self) -> None:
+        self.errors = self._counter("errors", "Things that went wrong, by kind.", kind=ERROR_KINDS)
+        self.heartbeat_timestamp_seconds = self._gauge(
+            "heartbeat_timestamp_seconds", "When each loop last made progress.", loop=LOOPS
+        )
+        for loop in LOOPS:  # not 0: no loop has been standing still since 1970
+            self.heartbeat_timestamp_seconds.labels(loop=loop).set(time.time())
+        self.device_ready = self._gauge("device_ready", "1 if the picking device can be used, else 0.")
+        self.device_memory_bytes = self._gauge(
+            "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", kind=MEMORY_KINDS
+        )
+        self.journal_commit_seconds = self._histogram(
+            "journal_commit_seconds", "Time of one durable transaction of the journal.", COMMIT_BUCKETS_S
+        )
+
+    def _counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:
+        return _filled(Counter(f"{_PREFIX}_{name}", text, tuple(labels), registry=self.registry), labels)
+
+    def _gauge(self, name: str, text: str, **labels: tuple[str, ...]) -> Gauge:
+        return _filled(Gauge(f"{_PREFIX}_{name}", text, tuple(labels), registry=self.registry), labels)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Iterable[float], **labels: tuple[str, ...]
+    ) -> Histogram:
+        metric = Histogram(
+            f"{_PREFIX}_{name}", text, tuple(labels), buckets=tuple(buckets), registry=self.registry
+        )
+        return _filled(metric, labels)
+
+    def _session_counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:
+        metric = Counter(f"{_PREFIX}_{name}", text, ("session", *labels), registry=self.registry)
+        self._of_sessions.append(_SessionMetric(metric, labels, created=True))
+        return metric
+
+    def _session_gauge(
+        self, name: str, text: str, *, created: bool = True, **labels: tuple[str, ...]
+    ) -> Gauge:
+        metric = Gauge(f"{_PREFIX}_{name}", text, ("session", *labels), registry=self.registry)
+        self._of_sessions.append(_SessionMetric(metric, labels, created))
+        return metric
+
+
+def _filled(metric: _Metric, labels: dict[str, tuple[str, ...]]) -> _Metric:
+    """Begin the series of every label value: one that appears late hides its first increase."""
+    if labels:
+        for values in product(*labels.values()):
+            metric.labels(*values)
+    return metric
+
+
+def _version(package: str) -> str:
+    """Return the version of an installed package, without importing it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
