@@ -64,8 +64,7 @@ _REFUSED_MODES = {
     4: "mode 4 (complex numbers) is a transform, not a micrograph",
     101: "mode 101 (4-bit pixels) is not supported: convert the file to mode 0, 1, 2, 6 or 12",
 }
-_IMOD_STAMP = 1_146_047_817  # "IMOD": its flags say whether mode 0 is signed
-_IMOD_SIGNED_BYTES = 1
+_IMOD_STAMP = 1_146_047_817  # "IMOD": the first bit of its flags says that mode 0 is signed
 
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _MOVIE = "which is a movie in this workflow: give motion-corrected micrographs (MRC)"
@@ -78,8 +77,6 @@ _FOREIGN = {
     b"\x89PNG": "a PNG image, not MRC",
     b"\xff\xd8\xff": "a JPEG image, not MRC",
     b"BZh": "compressed with bzip2: decompress it first",
-    b"\xfd7zXZ": "compressed with xz: decompress it first",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: decompress it first",
 }
 
 _PIXEL_SIZE_RANGE_ANGSTROM = (0.05, 50.0)
@@ -267,7 +264,7 @@ def _pixel_dtype(fields: dict[str, Any], order: _Order) -> np.dtype[Any]:
         raise UnusableMicrograph(_REFUSED_MODES[mode])
     if mode not in _DTYPES:
         raise UnusableMicrograph(f"not a usable MRC header: unknown pixel mode {mode}")
-    unsigned = fields["imod"] == _IMOD_STAMP and not fields["imod_flags"] & _IMOD_SIGNED_BYTES
+    unsigned = fields["imod"] == _IMOD_STAMP and not fields["imod_flags"] & 1
     if mode == 0 and unsigned:
         return np.dtype(np.uint8)
     return np.dtype(_DTYPES[mode]).newbyteorder(order)

@@ -33,6 +33,7 @@ __all__ = [
     "particles_rows",
     "quote",
     "read",
+    "rows_xy",
 ]
 
 _VERSION = "# version 30001"  # written by RELION 3.1 and 4; 5 reads it
@@ -131,7 +132,7 @@ def particles_rows(
     name = quote(micrograph_name)
     rows = [
         f"{x:.3f} {y:.3f} {value:.6f} {name} {optics_group} 0.000000 0.000000\n"
-        for y, x, value in _finite_rows(picks_yx, score)
+        for x, y, value in rows_xy(picks_yx, score)
     ]
     return "".join(rows).encode()
 
@@ -151,7 +152,7 @@ def micrograph_picks(picks_yx: npt.NDArray[np.floating], score: npt.NDArray[np.f
     StarError
         A number is not finite.
     """
-    rows = [f"{x:.3f} {y:.3f} 0 {value:.6f} 0.000000\n" for y, x, value in _finite_rows(picks_yx, score)]
+    rows = [f"{x:.3f} {y:.3f} 0 {value:.6f} 0.000000\n" for x, y, value in rows_xy(picks_yx, score)]
     return (_loop("", _PICK_LABELS) + "".join(rows)).encode()
 
 
@@ -224,18 +225,24 @@ def quote(value: str) -> str:
     raise StarError(f"{value!r} cannot be written to a STAR file: it needs quotes and has both kinds")
 
 
+def rows_xy(
+    picks_yx: npt.NDArray[np.floating], score: npt.NDArray[np.floating]
+) -> list[tuple[float, float, float]]:
+    """Return x, y and score of each pick: the one place where coordinates are flipped for a file.
+
+    Raises
+    ------
+    StarError
+        A number is not finite.
+    """
+    table = np.column_stack([np.reshape(picks_yx, (-1, 2)), np.reshape(score, -1)])  # (n, 3) y x score
+    if not np.isfinite(table).all():
+        raise StarError("a coordinate or score is not finite and cannot be written to a file")
+    # Adding zero turns -0.0 into 0.0, so that equal picks are equal bytes.
+    return [(x, y, value) for y, x, value in (table + 0.0).tolist()]
+
+
 def _loop(name: str, labels: tuple[str, ...]) -> str:
     """Return the header of a loop, up to and with the newline of its last label."""
     lines = "".join(f"_{label} #{number}\n" for number, label in enumerate(labels, start=1))
     return f"\n{_VERSION}\n\ndata_{name}\n\nloop_\n{lines}"
-
-
-def _finite_rows(
-    picks_yx: npt.NDArray[np.floating], score: npt.NDArray[np.floating]
-) -> list[tuple[float, float, float]]:
-    """Return (y, x, score) of each pick, once all of them are finite."""
-    table = np.column_stack([np.reshape(picks_yx, (-1, 2)), np.reshape(score, -1)])  # (n, 3)
-    if not np.isfinite(table).all():
-        raise StarError("a coordinate or score is not finite and cannot be written to a STAR file")
-    # Adding zero turns -0.0 into 0.0, so that equal picks are equal bytes.
-    return [(y, x, value) for y, x, value in (table + 0.0).tolist()]
