@@ -56,9 +56,10 @@ class Discovery:
         probe: Callable[[Path], Probe] = probe_file,
     ) -> None:
         self.root = root
+        self.names = NameFilter(glob)
+        """For `hints.Hints` of the same root."""
         self.problems: tuple[str, ...] = ()
         """A sentence for each sub-directory or name that the last full look had to leave out."""
-        self._names = NameFilter(glob)
         self._settler = Settler(settle_s, incomplete_after_s)
         self._rechecks_per_look = rechecks_per_look
         self._probes_per_look = probes_per_look
@@ -97,7 +98,7 @@ class Discovery:
         ScanFailed
             The root is missing or failing; nothing is concluded and everything is remembered.
         """
-        wanted = [name for name in hinted if self._names.wants(name)]
+        wanted = [name for name in hinted if self.names.wants(name)]
         for name in wanted:
             self._meet(name, known, "hint")
         events: list[Verdict] = []
@@ -135,7 +136,7 @@ class Discovery:
     def _scan(self) -> Listing:
         """Make one pass, and notice a root whose file system was unmounted."""
         self._failed = True
-        listing = scan(self.root, self._names)
+        listing = scan(self.root, self.names)
         if listing.names:
             self._device_with_names = listing.device
         elif self._device_with_names not in (None, listing.device):
