@@ -1,0 +1,133 @@
+"""The picker: a model that stays loaded, and three steps from pixels to picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
+from drpwatch.pick.device import faults, resolve
+from drpwatch.pick.networks import detect_in_tiles, patches_at
+from drpwatch.pick.peaks import Candidates, find_candidates
+from drpwatch.pick.preprocess import PreparedImage, prepare
+from drpwatch.pick.weights import Weights, find, load_weights
+
+_CLASSIFIER_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateMap:
+    """The detector's map, (h, w), over the image that it was made from."""
+
+    prepared: PreparedImage
+    distance_map: torch.Tensor
+    params: PickParams
+
+
+class Picker:
+    """Picks particles on one device; not to be shared between threads.
+
+    The same micrograph gives the same picks, whatever was picked before: there is no state but the weights.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        self.device = device
+        self.info = weights.info
+        self.weights_sha256 = weights.sha256
+        self.default_threshold = weights.info.threshold
+        self._detector = weights.detector.to(device)
+        self._classifier = weights.classifier.to(device) if weights.classifier is not None else None
+
+    @classmethod
+    def load(cls, model: str = "general", device: str = "auto", threads: int = 0) -> Self:
+        """Load a model, by the name of a shipped one or the path of a file.
+
+        Raises
+        ------
+        WeightsError
+            The model is missing or damaged.
+        DeviceNotReady
+            The device cannot be used now.
+        """
+        target = resolve(device, threads)
+        with faults():
+            return cls(load_weights(find(model)), target)
+
+    def pick(self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams) -> Picks:
+        """Pick one micrograph, (h, w) of any real type.
+
+        Raises
+        ------
+        UnusableMicrograph
+            The image is blank, or a particle of this diameter does not fit it.
+        DeviceFault
+            The device failed; the process should end.
+        """
+        return self.choose(self.detect(self.prepare(pixels, pixel_size_yx, params), params))
+
+    def prepare(
+        self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams
+    ) -> PreparedImage:
+        """Bring pixels to the device and to the networks' scale and contrast."""
+        with faults(), torch.inference_mode():
+            on_device = torch.from_numpy(pixels).to(self.device, non_blocking=True)
+            return prepare(on_device, pixel_size_yx, params, self.info.preprocessing)
+
+    def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
+        """Run the detector."""
+        with faults(), torch.inference_mode():
+            return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image), params)
+
+    def choose(self, candidate_map: CandidateMap) -> Picks:
+        """Find the peaks, let the classifier judge them, and score them."""
+        with faults(), torch.inference_mode():
+            prepared = candidate_map.prepared
+            found = find_candidates(candidate_map.distance_map, prepared.diameter_px, self.info.peaks)
+            found = found.keep(self._inside(found, prepared))
+            score = self.score(found, self.log_odds(prepared, found))
+        keep = score >= SCORE_FLOOR
+        yx_px = found.yx[keep] * np.asarray(prepared.scale_yx, dtype=np.float32)
+        order = np.lexsort((yx_px[:, 1], yx_px[:, 0], -score[keep]))
+        threshold = candidate_map.params.threshold
+        return Picks(
+            yx_px=np.ascontiguousarray(yx_px[order], dtype=np.float32),
+            score=score[keep][order],
+            threshold=self.default_threshold if threshold is None else threshold,
+            weights_sha256=self.weights_sha256,
+        )
+
+    def log_odds(self, prepared: PreparedImage, found: Candidates) -> npt.NDArray[np.float32]:
+        """Return the classifier's log-odds, (n,); zeros where the model has no classifier."""
+        if self._classifier is None or len(found.yx) == 0:
+            return np.zeros(len(found.yx), dtype=np.float32)
+        limit = np.array(prepared.image.shape) - 1
+        centres = torch.from_numpy(np.clip(np.round(found.yx), 0, limit).astype(np.int64)).to(self.device)
+        batches = [
+            self._classifier(patches_at(prepared.image, part).contiguous(memory_format=torch.channels_last))
+            for part in centres.split(_CLASSIFIER_BATCH)
+        ]
+        return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
+
+    def score(self, found: Candidates, log_odds: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the probability that each candidate is a particle, (n,)."""
+        weights = self.info.calibration
+        logit = (
+            weights.offset
+            + weights.height * found.height
+            + weights.log_prominence * np.log(np.maximum(found.prominence, 1e-6))
+            + weights.classifier * log_odds
+        )
+        return np.asarray(1 / (1 + np.exp(-np.clip(logit, -50, 50))), dtype=np.float32)
+
+    def _inside(self, found: Candidates, prepared: PreparedImage) -> npt.NDArray[np.bool_]:
+        """Return the mask of candidates that keep the border's distance from the edge of the picture."""
+        bounds = prepared.bounds
+        margin = self.info.peaks.border * prepared.diameter_px * np.asarray(prepared.scale_yx)
+        yx = found.yx * np.asarray(prepared.scale_yx)
+        low = np.array([bounds.top, bounds.left]) + margin
+        high = np.array([bounds.bottom, bounds.right]) - 1 - margin
+        return np.asarray(((yx >= low) & (yx <= high)).all(axis=1))

@@ -1,0 +1,246 @@
+"""From the pixels of a file to the image that the networks see.
+
+The particle gets the same size in every image (`working_diameter_px`), by cropping or padding in Fourier space;
+the illumination is corrected by equation 1 of the DRPnet paper; intensities are scaled so that neither their
+unit nor their bit depth matters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from drpwatch.errors import UnusableMicrograph
+from drpwatch.micrograph import PickParams
+
+Region = tuple[slice, slice]
+
+_OUTLIER_SIGMAS = 10.0  # hot pixels ring in Fourier space
+_SAMPLE = 65_536  # pixels that robust statistics look at
+_LEAST_DIAMETER_PX = 6.0
+_MOST_WORKING_PIXELS = 256_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Constants that belong to a set of weights and travel with them."""
+
+    kind: Literal["robust", "reference"] = "robust"
+    working_diameter_px: float = 24.0
+    illumination_sigma_px: float = 48.0  # in the working image
+    clip_sigmas: float = 6.0
+    smooth_sigma_px: float = 0.0  # on the networks' input
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The part of the frame that holds picture, full-frame pixels, end exclusive; the rest is padding."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedImage:
+    """The networks' input.
+
+    `image` is (h, w) float32, particles dark; `scale_yx` is full-frame pixels per working pixel, along each
+    axis; `diameter_px` is the particle's diameter in the working image.
+    """
+
+    image: torch.Tensor
+    scale_yx: tuple[float, float]
+    diameter_px: float
+    bounds: Bounds  # full frame
+
+
+def prepare(
+    pixels: torch.Tensor, pixel_size_yx: tuple[float, float], params: PickParams, constants: Preprocessing
+) -> PreparedImage:
+    """Prepare one micrograph, (H, W) of any real type.
+
+    Raises
+    ------
+    UnusableMicrograph
+        Blank, nothing finite, or the particle is too small in it to be seen.
+    """
+    full_h, full_w = pixels.shape
+    diameter_yx = params.diameter_angstrom / pixel_size_yx[0], params.diameter_angstrom / pixel_size_yx[1]
+    diameter_px = math.sqrt(diameter_yx[0] * diameter_yx[1])
+    if min(diameter_yx) < _LEAST_DIAMETER_PX:
+        raise UnusableMicrograph(
+            f"a particle of {params.diameter_angstrom:g} Å is only {min(diameter_yx):.1f} px across "
+            f"(pixel size {max(pixel_size_yx):.3g} Å): it needs {_LEAST_DIAMETER_PX:g} px or more"
+        )
+    if diameter_px > min(full_h, full_w):
+        raise UnusableMicrograph(
+            f"a particle of {params.diameter_angstrom:g} Å is {diameter_px:.0f} px across and does not fit "
+            f"into an image of {full_w}x{full_h} px"
+        )
+    image = without_outliers(pixels)
+    bounds = picture_bounds(image, lag_px=max(1, round(diameter_px / 8)))
+    shape = tuple(
+        _working_length(length, across, constants, full_h)
+        for length, across in zip((full_h, full_w), diameter_yx, strict=True)
+    )
+    if shape[0] * shape[1] > _MOST_WORKING_PIXELS:
+        raise UnusableMicrograph(
+            f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
+        )
+    small = fourier_resize(image, (shape[0], shape[1]))
+    scale_yx = full_h / shape[0], full_w / shape[1]
+    if params.negative_stain:
+        small = -small
+    inside = _inside(bounds, scale_yx)
+    normalise = normalise_robust if constants.kind == "robust" else normalise_reference
+    return PreparedImage(
+        normalise(small, inside, constants),
+        scale_yx,
+        diameter_px / math.sqrt(scale_yx[0] * scale_yx[1]),
+        bounds,
+    )
+
+
+def without_outliers(pixels: torch.Tensor) -> torch.Tensor:
+    """Return float32 (H, W), finite, with hot and dead pixels limited to ten robust deviations.
+
+    Raises
+    ------
+    UnusableMicrograph
+        Every pixel has the same value, or none is finite.
+    """
+    image = pixels.to(torch.float32)
+    sample = image.flatten()[:: max(1, image.numel() // _SAMPLE)]
+    finite = sample[torch.isfinite(sample)]
+    if finite.numel() < sample.numel() / 2:
+        raise UnusableMicrograph("most pixels are not finite numbers")
+    low, middle, high = _quantiles(finite, (0.25, 0.5, 0.75))
+    spread = (high - low) / 1.349 or float(finite.std())
+    if not spread > 1e-12 * max(1.0, abs(middle)):
+        raise UnusableMicrograph(f"blank: every pixel is {middle:g}")
+    reach = _OUTLIER_SIGMAS * spread
+    centred = (image - middle).nan_to_num_(nan=0.0, posinf=reach, neginf=-reach)
+    return centred.clamp_(-reach, reach)
+
+
+def picture_bounds(image: torch.Tensor, lag_px: int) -> Bounds:
+    """Find strips along the borders that were filled by copying the edge or with a constant.
+
+    There, rows (or columns) `lag_px` apart are nearly the same, which picture never is.
+    """
+    h, w = image.shape
+    top, bottom = _strip(image, lag_px), _strip(image.flip(0), lag_px)
+    left, right = _strip(image.T, lag_px), _strip(image.T.flip(0), lag_px)
+    return Bounds(top, h - bottom, left, w - right)
+
+
+def _strip(image: torch.Tensor, lag: int) -> int:
+    """Return the height of the padding at the top of an image, 0 where there is none."""
+    depth = min(image.shape[0] // 8, 1024)
+    if depth <= 2 * lag:
+        return 0
+    middle = image[image.shape[0] // 4 : 3 * image.shape[0] // 4]
+    usual = (middle[lag::8] - middle[:-lag:8][: len(middle[lag::8])]).abs().mean()
+    change = (image[lag : depth + lag] - image[:depth]).abs().mean(dim=1)
+    alike = change < 0.2 * usual
+    if not bool(alike[0]):
+        return 0
+    run = int((~alike).nonzero()[0]) if not bool(alike.all()) else depth
+    return run + lag
+
+
+def _working_length(full: int, diameter_px: float, constants: Preprocessing, full_h: int) -> int:
+    """Return the even side length at which a particle has the working diameter."""
+    if constants.kind == "reference":
+        return max(2, 2 * round(full / reference_scale(1.3 * diameter_px, full_h) / 2))
+    return max(2, 2 * round(full * constants.working_diameter_px / diameter_px / 2))
+
+
+def reference_scale(box_px: float, height_px: int) -> int:
+    """Return the integer downscaling of the reference implementation (its rule for `f1*f2`)."""
+    radius = box_px / 2
+    unit = 48 if radius > 144 else 32
+    ratio = radius / unit
+    f1 = math.ceil(ratio) if ratio > 2 else 2 if ratio > 1 else 1
+    f2 = math.ceil(height_px / 1800) if height_px / f1 > 1800 else 1
+    return f1 * f2
+
+
+def fourier_resize(image: torch.Tensor, shape_yx: tuple[int, int]) -> torch.Tensor:
+    """Crop or zero-pad in Fourier space to (h, w), both even; pixel (0, 0) keeps its place."""
+    full_h, full_w = image.shape
+    h, w = shape_yx
+    if (h, w) == (full_h, full_w):
+        return image
+    spectrum = torch.fft.rfft2(image)
+    rows, columns = min(h, full_h) // 2, min(w, full_w) // 2
+    small = torch.zeros((h, w // 2 + 1), dtype=spectrum.dtype, device=image.device)
+    # The Nyquist row and column are left out: they have no partner, and nothing at the working scale is there.
+    small[:rows, :columns] = spectrum[:rows, :columns]
+    small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :, :columns]
+    return torch.fft.irfft2(small, s=(h, w)) * (h * w / (full_h * full_w))
+
+
+def normalise_robust(image: torch.Tensor, inside: Region, constants: Preprocessing) -> torch.Tensor:
+    """Correct the illumination and scale by the robust deviation of the picture without its padding."""
+    flat = image - blurred_background(image, constants.illumination_sigma_px)
+    view = flat[inside]
+    sample = view.flatten()[:: max(1, view.numel() // _SAMPLE)]
+    low, middle, high = _quantiles(sample, (0.25, 0.5, 0.75))
+    scaled = (flat - middle) / max((high - low) / 1.349, 1e-20)
+    return gaussian_blur(
+        scaled.clamp_(-constants.clip_sigmas, constants.clip_sigmas), constants.smooth_sigma_px
+    )
+
+
+def normalise_reference(image: torch.Tensor, inside: Region, constants: Preprocessing) -> torch.Tensor:
+    """Do what the reference implementation does before its CNN-1: 8-bit steps, in 0..1."""
+    smooth = gaussian_blur(image, 2.0)
+    view = smooth[inside].flatten()
+    low, high = _quantiles(view[:: max(1, view.numel() // _SAMPLE)], (0.01, 0.99))
+    stretched = ((smooth - low) / max(high - low, 1e-20)).clamp_(0, 1)
+    mean = float(stretched.mean())
+    if not 0.5 <= mean <= 0.6:
+        stretched += 0.55 - mean
+    background = blurred_background(stretched, constants.illumination_sigma_px)
+    corrected = (stretched - background + background.mean()).clamp_(0, 1)
+    return gaussian_blur((corrected * 255).round_() / 255, constants.smooth_sigma_px)
+
+
+def blurred_background(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Return the image under a Gaussian of large sigma (`I_sigma` of equation 1)."""
+    step = max(1, int(sigma_px / 6))
+    coarse = F.avg_pool2d(image[None, None], step, ceil_mode=True, count_include_pad=False)[0, 0]
+    coarse = gaussian_blur(coarse, sigma_px / step)
+    return F.interpolate(coarse[None, None], size=image.shape, mode="bilinear", align_corners=False)[0, 0]
+
+
+def gaussian_blur(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Blur (h, w) by a separable Gaussian of four sigmas' reach, edges replicated."""
+    if sigma_px <= 0:
+        return image
+    reach = max(1, math.ceil(4 * sigma_px))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=image.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel /= kernel.sum()
+    padded = F.pad(image[None, None], (0, 0, reach, reach), mode="replicate")
+    padded = F.pad(F.conv2d(padded, kernel.view(1, 1, -1, 1)), (reach, reach, 0, 0), mode="replicate")
+    return F.conv2d(padded, kernel.view(1, 1, 1, -1))[0, 0]
+
+
+def _inside(bounds: Bounds, scale_yx: tuple[float, float]) -> Region:
+    """Return the region of the working image that holds picture."""
+    rows = slice(math.ceil(bounds.top / scale_yx[0]), max(1, int(bounds.bottom / scale_yx[0])))
+    columns = slice(math.ceil(bounds.left / scale_yx[1]), max(1, int(bounds.right / scale_yx[1])))
+    return rows, columns
+
+
+def _quantiles(values: torch.Tensor, at: tuple[float, ...]) -> list[float]:
+    """Return quantiles of a flat tensor."""
+    return [float(q) for q in torch.quantile(values, torch.tensor(at, device=values.device))]

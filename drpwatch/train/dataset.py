@@ -1,0 +1,92 @@
+"""Training data: simulated scenes at the working scale, brought through the same normalisation as real images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from drpwatch.pick.preprocess import Preprocessing, normalise_robust, without_outliers
+from drpwatch.train.shapes import Species
+from drpwatch.train.simulate import draw_conditions, simulate
+
+FloatArray = npt.NDArray[np.float32]
+
+LABEL_RADIUS = 0.6
+"""Radius of the labelled disc in particle radii (the paper: about 0.57)."""
+
+SCENE_PX = 384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One normalised scene: `image`, `label` and `weight` are (h, w) float32, `yx_px` (n, 2) the true centres."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    weight: torch.Tensor
+    yx_px: FloatArray
+    diameter_px: float
+
+
+def make_example(species: Sequence[Species], constants: Preprocessing, seed: int, number: int) -> Example:
+    """Simulate scene `number` of a seed.
+
+    The diameter that a user gives is rarely exact, so the particle is drawn somewhat larger or smaller than
+    the working diameter that the label assumes.
+    """
+    rng = np.random.default_rng((seed, number))
+    kind = species[int(rng.integers(len(species)))]
+    true_px = constants.working_diameter_px * rng.uniform(0.8, 1.12)
+    scene = simulate(
+        kind, species, draw_conditions(rng), (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng
+    )
+    rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
+    inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    image = normalise_robust(without_outliers(torch.from_numpy(scene.pixels)), inside, constants)
+    label = distance_map(scene.yx_px, scene.pixels.shape, LABEL_RADIUS * constants.working_diameter_px / 2)
+    return Example(
+        image=image,
+        label=torch.from_numpy(label),
+        weight=torch.from_numpy(scene.inside),
+        yx_px=scene.yx_px,
+        diameter_px=constants.working_diameter_px,
+    )
+
+
+def distance_map(yx_px: FloatArray, shape_yx: tuple[int, ...], radius_px: float) -> FloatArray:
+    """Return (h, w): the distance to the border of a disc around each centre, 1 at the centre, 0 outside."""
+    h, w = shape_yx[0], shape_yx[1]
+    label = np.zeros((h, w), dtype=np.float32)
+    reach = math.ceil(radius_px) + 1
+    for y, x in yx_px:
+        top, left = max(0, round(y) - reach), max(0, round(x) - reach)
+        rows, columns = (
+            np.arange(top, min(h, round(y) + reach + 1)),
+            np.arange(left, min(w, round(x) + reach + 1)),
+        )
+        cone = 1 - np.hypot(rows[:, None] - y, columns[None, :] - x) / radius_px
+        window = label[top : top + len(rows), left : left + len(columns)]
+        np.maximum(window, cone, out=window)
+    return label
+
+
+def crops(
+    examples: Sequence[Example], size_px: int, count: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images, labels and weights, each (count, 1, size, size): random crops, turned and mirrored."""
+    stack = []
+    for _ in range(count):
+        example = examples[int(rng.integers(len(examples)))]
+        h, w = example.image.shape
+        top, left = int(rng.integers(h - size_px + 1)), int(rng.integers(w - size_px + 1))
+        area = slice(top, top + size_px), slice(left, left + size_px)
+        crop = torch.stack([example.image[area], example.label[area], example.weight[area]])
+        crop = torch.rot90(crop, int(rng.integers(4)), (1, 2))
+        stack.append(crop.flip(2) if rng.random() < 0.5 else crop)
+    batch = torch.stack(stack)[:, :, None]  # (count, 3, 1, size, size)
+    return batch[:, 0], batch[:, 1], batch[:, 2]
