@@ -125,6 +125,7 @@ class ReadyMicrograph:
     fingerprint: Fingerprint
     params_id: int
     params: PickParams
+    ready_at: float = 0.0  # unix seconds: when it was found whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.on_commit: Callable[[float], None] | None = None
+        """Told the seconds that each commit took."""
         self._lock = threading.RLock()
         self._depth = 0
         self._db = schema.connect(path)
@@ -55,7 +58,10 @@ class Database:
                 finally:
                     self._depth -= 1
                 if self._depth == 0:
+                    started = time.perf_counter()
                     self._commit()
+                    if self.on_commit is not None:
+                        self.on_commit(time.perf_counter() - started)
             except sqlite3.OperationalError as error:
                 self._roll_back()
                 raise OutputError(f"journal {self.path}: cannot be written ({error})") from error

@@ -68,7 +68,7 @@ class SessionOutputs:
 
     def __init__(self, session: SessionRecord, journal: Journal) -> None:
         self._session_id = session.id
-        self._name = session.spec.name
+        self.session = session.spec.name
         self._prefix = session.spec.micrograph_prefix
         self.directory = session.spec.out_dir
         self._journal = journal
@@ -133,7 +133,7 @@ class SessionOutputs:
 
     def _fix_pixel_size(self, outcome: Outcome) -> None:
         """Let the first picks give the outputs their pixel size, where the user did not."""
-        if self._journal.session(self._name).pixel_size_angstrom is None:
+        if self._journal.session(self.session).pixel_size_angstrom is None:
             y, x = outcome.ready.params.pixel_size_yx(outcome.ready.header)
             self._journal.set_pixel_size(self._session_id, (y * x) ** 0.5)
             self.recover()  # particles.star can begin now
@@ -229,7 +229,7 @@ class SessionOutputs:
     def _expected(self) -> dict[str, bytes]:
         """Return the headers of the tables that there should be."""
         headers = {AUTOPICK: star.autopick_header()}
-        pixel_size = self._journal.session(self._name).pixel_size_angstrom
+        pixel_size = self._journal.session(self.session).pixel_size_angstrom
         if pixel_size is not None:
             headers[PARTICLES] = star.particles_header(star.Optics(pixel_size_angstrom=pixel_size))
         return headers
@@ -250,7 +250,7 @@ class SessionOutputs:
         except OSError as error:
             why = (error.strerror or type(error).__name__).lower()
             where = error.filename or self.directory
-            raise OutputError(f"session {self._name}: cannot write {where}: {why}") from error
+            raise OutputError(f"session {self.session}: cannot write {where}: {why}") from error
 
 
 def _chosen(outcome: Outcome) -> PublishedPicks | None:

@@ -73,6 +73,7 @@ def ready(row: sqlite3.Row, of: SessionRecord) -> ReadyMicrograph:
         fingerprint=Fingerprint(row["size_bytes"], row["mtime_ns"], row["inode"]),
         params_id=of.params_id,
         params=of.spec.params,
+        ready_at=row["ready_at"],
     )
 
 

@@ -150,3 +150,12 @@ class Views(Database):
             (session_id, since),
         )
         return int(row["n"])
+
+    def oldest_unpicked(self, session_id: int) -> float | None:
+        """Return when the oldest ready micrograph was first seen; None if none is ready."""
+        (row,) = self._all(
+            "SELECT min(first_seen_at) AS oldest FROM micrograph"
+            " WHERE session_id = ? AND latest = 1 AND state = 'ready'",
+            (session_id,),
+        )
+        return None if row["oldest"] is None else float(row["oldest"])

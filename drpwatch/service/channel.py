@@ -1,0 +1,69 @@
+"""What connects two stages: a bounded queue whose waits end when the daemon does, and pooled buffers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T")
+
+_POLL_S = 0.2  # how late a wait notices that it should end
+
+
+class Channel(Generic[T]):
+    """A bounded queue; the backlog stays in the journal, so few places are enough."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._queue: queue.Queue[T] = queue.Queue(capacity)
+
+    def put(self, item: T, give_up: threading.Event) -> bool:
+        """Wait for a place; False, without the item, once `give_up` is set."""
+        while not give_up.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def get(self, timeout_s: float = _POLL_S) -> T | None:
+        """Return the next item, None if none comes in time."""
+        try:
+            return self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    @property
+    def depth(self) -> int:
+        """Number of items in it now."""
+        return self._queue.qsize()
+
+
+class Buffers:
+    """A fixed number of byte buffers that are used again and again, so that memory stays flat."""
+
+    def __init__(self, count: int) -> None:
+        self._free: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8) for _ in range(count)]
+        self._returned = threading.Condition()
+
+    def take(self, size_bytes: int, give_up: threading.Event) -> npt.NDArray[np.uint8] | None:
+        """Wait for a buffer of at least this size, (n,); None once `give_up` is set."""
+        with self._returned:
+            while not self._free:
+                if give_up.is_set():
+                    return None
+                self._returned.wait(_POLL_S)
+            fitting = [n for n, buffer in enumerate(self._free) if buffer.size >= size_bytes]
+            buffer = self._free.pop(fitting[0] if fitting else 0)
+        return buffer if buffer.size >= size_bytes else np.empty(size_bytes, np.uint8)
+
+    def give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
+        """Return a buffer; nobody may look at it any more."""
+        with self._returned:
+            self._free.append(buffer)
+            self._returned.notify()

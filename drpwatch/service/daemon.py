@@ -1,0 +1,230 @@
+"""The daemon: puts all parts together, starts them in order, and stops them in the mirrored one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import structlog
+
+from drpwatch import __version__
+from drpwatch.config import Config, load_config
+from drpwatch.errors import ConfigError, DrpwatchError
+from drpwatch.service import logs
+from drpwatch.service.api import build_app
+from drpwatch.service.clock import Clock
+from drpwatch.service.metrics import Metrics
+from drpwatch.service.models import Models
+from drpwatch.service.picking import PickerFactory
+from drpwatch.service.pipeline import Pipeline
+from drpwatch.service.publish import Publisher
+from drpwatch.service.servers import Server, bind_tcp, bind_unix
+from drpwatch.service.sessions import STALE_AFTER_S, Sessions
+from drpwatch.service.signals import Signals
+from drpwatch.service.state import StateDirectory
+from drpwatch.service.systemd import Notifier
+from drpwatch.session.journal import Journal
+from drpwatch.session.lifecycle import WATCHING
+from drpwatch.watch.scan import filesystem_type
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 2.0
+_STARTING_TICK_S = 0.2
+_START_EXTENSION_S = 60.0  # asked of systemd again and again while the device is waited for
+_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "fuse.sshfs")
+
+
+def run(config: Config, config_path: Path | None, factory: PickerFactory | None = None) -> int:
+    """Run the daemon until it is told to stop; return the exit code.
+
+    Parameters
+    ----------
+    config, config_path
+        The configuration and the file it came from, which SIGHUP reads again.
+    factory
+        Where pickers come from; None for the models of `drpwatch.pick`.
+
+    Raises
+    ------
+    DrpwatchError
+        The daemon cannot start, or cannot go on; the text says why.
+    """
+    logs.configure(config.daemon.log_format, config.daemon.log_level)
+    daemon = Daemon(config, config_path, factory or Models(config.pick))
+    try:
+        return daemon.run()
+    finally:
+        if daemon.hanging:
+            # A thread that hangs in a driver or a dead file server would keep the interpreter from ending.
+            log.error("stopped_hanging_threads")
+            logging.shutdown()
+            failure = daemon.failure
+            os._exit(failure.exit_code if isinstance(failure, DrpwatchError) else int(failure is not None))
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, config: Config, config_path: Path | None, factory: PickerFactory) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._factory = factory
+        self._notifier = Notifier()
+        self._clock = Clock()
+        self._ready = False
+        self._status = ""
+        self.hanging = False
+        """Whether threads were left behind."""
+        self.failure: BaseException | None = None
+
+    def run(self) -> int:
+        """Start, work, stop; each part is stopped by what started it."""
+        daemon = self._config.daemon
+        with ExitStack() as parts:
+            signals = parts.enter_context(Signals())
+            log.info("starting", version=__version__, pid=os.getpid(), state_dir=daemon.state_dir)
+            state = StateDirectory(daemon.state_dir)
+            parts.callback(state.close)
+            self._warn_of_network_state(state.path)
+            self._notifier.extend_timeout(_START_EXTENSION_S)  # checking a large journal takes a while
+            journal = Journal(state.journal)
+            parts.callback(journal.close)
+            metrics = Metrics()
+            journal.on_commit = metrics.journal_commit_seconds.observe
+            publisher = Publisher(metrics, self._clock)
+            pipeline = Pipeline(journal, self._config, self._factory, publisher, self._clock)
+            for session in journal.sessions(WATCHING):
+                metrics.add_session(session.spec.name, session.state)
+            pipeline.recorder.recover()
+            parts.enter_context(self._serving(Sessions(journal, pipeline, publisher, self._clock), metrics))
+            parts.enter_context(self._picking(pipeline))
+            self._main_loop(signals, pipeline, journal)
+            self.failure = pipeline.failure
+            self._notifier.stopping(f"stopping: {signals.stop or 'a stage failed'}")
+            log.info("stopping", reason=signals.stop or str(self.failure))
+        return self._exit_code()
+
+    @contextmanager
+    def _serving(self, control: Sessions, metrics: Metrics) -> Iterator[None]:
+        """Serve the API on the Unix socket, and the part that reads on TCP."""
+        daemon = self._config.daemon
+        local = bind_unix(daemon.socket)
+        try:
+            remote = bind_tcp(daemon.http_host, daemon.http_port)
+        except ConfigError:
+            local.close()
+            daemon.socket.unlink(missing_ok=True)
+            raise
+        address = remote.getsockname()
+        servers = [
+            Server(build_app(control, metrics, writable=True), local, "api-unix"),
+            Server(build_app(control, metrics, writable=False), remote, "api-tcp"),
+        ]
+        for server in servers:
+            server.start()
+        log.info("listening", socket=daemon.socket, host=address[0], port=address[1])
+        try:
+            yield
+        finally:
+            for server in servers:
+                server.stop()
+            daemon.socket.unlink(missing_ok=True)
+
+    @contextmanager
+    def _picking(self, pipeline: Pipeline) -> Iterator[None]:
+        """Run the pipeline."""
+        pipeline.start()
+        try:
+            yield
+        finally:
+            started = time.monotonic()
+            self.hanging = not pipeline.stop(self._config.daemon.stop_timeout_s)
+            log.info("drained", seconds=round(time.monotonic() - started, 2), complete=not self.hanging)
+
+    # ---- while it runs --------------------------------------------------------------------------
+
+    def _main_loop(self, signals: Signals, pipeline: Pipeline, journal: Journal) -> None:
+        """Watch over the stages until a signal or a failure ends it."""
+        interval_s = min(_TICK_S, self._notifier.watchdog_interval_s or _TICK_S)
+        pipeline.on_failure = signals.wake
+        while signals.stop is None and pipeline.failure is None:
+            if signals.reload_asked():
+                self._reload()
+            self._tell_systemd(pipeline, journal)
+            try:
+                pipeline.show_gauges()
+            except DrpwatchError as error:
+                log.warning("gauges_not_shown", reason=str(error))
+            signals.wait(interval_s if self._ready else _STARTING_TICK_S)
+
+    def _tell_systemd(self, pipeline: Pipeline, journal: Journal) -> None:
+        """Say how it stands: ready once the model is warm, alive while every loop makes progress."""
+        if not pipeline.heartbeats.stale(STALE_AFTER_S):
+            self._notifier.alive()
+        status = _status(pipeline, journal)
+        if not self._ready:
+            if pipeline.warmed_up.is_set():
+                self._ready = True
+                self._notifier.ready(status)
+                log.info("ready")
+            else:
+                self._notifier.extend_timeout(_START_EXTENSION_S)
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
+
+    def _reload(self) -> None:
+        """Read the configuration again; take what can change, name what cannot."""
+        self._notifier.reloading()
+        try:
+            config = load_config(self._config_path)
+        except ConfigError as error:
+            log.error("reload_failed", reason=str(error))
+        else:
+            restart = _changed(self._config, config) - {"daemon.log_level", "daemon.log_format"}
+            logs.configure(config.daemon.log_format, config.daemon.log_level)
+            log.info("reloaded", needs_restart=sorted(restart))
+        self._notifier.ready(self._status)
+
+    def _exit_code(self) -> int:
+        """Return 0 after a stop that was asked for; raise or return what ended it otherwise."""
+        if self.failure is None:
+            log.info("stopped")
+            return 0
+        if isinstance(self.failure, DrpwatchError):
+            raise self.failure
+        log.error("unexpected_error", error=str(self.failure), exc_info=self.failure)
+        return 1
+
+    def _warn_of_network_state(self, path: Path) -> None:
+        kind = filesystem_type(path)
+        if kind.startswith(_NETWORK):
+            log.warning("state_dir_on_network", state_dir=path, file_system=kind)
+
+
+def _status(pipeline: Pipeline, journal: Journal) -> str:
+    """Return the line for `systemctl status`."""
+    if pipeline.picking.not_ready is not None:
+        return f"not picking: {pipeline.picking.not_ready}"
+    try:
+        live = [journal.totals(session.id) for session in journal.sessions(WATCHING)]
+    except DrpwatchError as error:
+        return str(error)
+    picked, ready = sum(totals.picked for totals in live), sum(totals.ready for totals in live)
+    return f"{len(live)} sessions, {picked} micrographs picked, {ready} to pick"
+
+
+def _changed(old: Config, new: Config) -> set[str]:
+    """Return the keys that differ, as "section.key"."""
+    before, after = old.model_dump(), new.model_dump()
+    return {
+        f"{section}.{key}"
+        for section, values in after.items()
+        for key, value in values.items()
+        if before[section][key] != value
+    }

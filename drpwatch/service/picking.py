@@ -1,0 +1,189 @@
+"""The picking thread: sole owner of the device and of the models on it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from drpwatch.errors import DeviceFault, DeviceNotReady, MicrographError, WeightsError
+from drpwatch.micrograph import Outcome, PickParams, Picks, ReadyMicrograph
+from drpwatch.service.channel import Channel
+from drpwatch.service.dispatch import Dispatcher
+from drpwatch.service.heartbeats import Heartbeats
+from drpwatch.service.loader import Loaded
+from drpwatch.service.publish import Publisher
+
+LOOP = "picker"
+_BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Picker(Protocol):
+    """A loaded model: pixels to picks in three steps that are timed apart."""
+
+    weights_sha256: str
+
+    def prepare(
+        self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams
+    ) -> Any:
+        """Bring (h, w) pixels to the device."""
+        ...
+
+    def detect(self, prepared: Any, params: PickParams) -> Any:
+        """Run the detector."""
+        ...
+
+    def choose(self, candidate_map: Any) -> Picks:
+        """Turn the detector's map into picks."""
+        ...
+
+
+class PickerFactory(Protocol):
+    """Where pickers come from; a fake one keeps tests away from torch."""
+
+    def __call__(self, model: str) -> Picker:
+        """Load a model and warm it up; raises WeightsError or DeviceNotReady."""
+        ...
+
+    def check(self, model: str) -> None:
+        """Raise WeightsError if there is no such model; cheap, callable from any thread."""
+        ...
+
+
+class Picking:
+    """Picks what the loaders hand over, one micrograph at a time.
+
+    Parameters
+    ----------
+    weights_failed
+        Called with session and reason when a session's model cannot be loaded: it has to end.
+    warmed_up
+        Set once `model` is on its device.
+    """
+
+    def __init__(
+        self,
+        factory: PickerFactory,
+        model: str,
+        loaded: Channel[Loaded],
+        outcomes: Channel[Outcome],
+        dispatcher: Dispatcher,
+        give_back: Callable[[Loaded], None],
+        weights_failed: Callable[[str, str], None],
+        warmed_up: threading.Event,
+        publisher: Publisher,
+        heartbeats: Heartbeats,
+    ) -> None:
+        self._factory = factory
+        self._model = model
+        self._loaded = loaded
+        self._outcomes = outcomes
+        self._dispatcher = dispatcher
+        self._give_back = give_back
+        self._weights_failed = weights_failed
+        self._warmed_up = warmed_up
+        self._publisher = publisher
+        self._heartbeats = heartbeats
+        self._pickers: dict[str, Picker] = {}
+        self.not_ready: str | None = "the model is being loaded"
+        """Why nothing can be picked now; None while it can."""
+
+    def run(self, stop: threading.Event, no_more: threading.Event, abandon: threading.Event) -> None:
+        """Pick until `no_more` is set and the channel is empty, or abandoned.
+
+        Raises
+        ------
+        DeviceFault
+            The device cannot be trusted any more; nothing of what was in flight was recorded.
+        WeightsError
+            The configured model cannot be loaded.
+        """
+        if self._picker(self._model, stop) is not None:
+            self._warmed_up.set()
+        while not abandon.is_set():
+            self._heartbeats.beat(LOOP)
+            item = self._loaded.get()
+            if item is None:
+                if no_more.is_set():
+                    break
+                continue
+            outcome = self._pick(item, stop)
+            self._give_back(item)
+            if outcome is None or not self._outcomes.put(outcome, abandon):
+                self._dispatcher.done(item.ready)
+        self._heartbeats.end(LOOP)
+
+    def _pick(self, item: Loaded, stop: threading.Event) -> Outcome | None:
+        """Pick one micrograph; None where it stays ready for another time."""
+        ready = item.ready
+        try:
+            picker = self._picker(ready.params.model, stop)
+        except WeightsError as error:
+            self._weights_failed(ready.session, str(error))
+            return None
+        if picker is None:
+            return None
+        try:
+            return self._three_steps(picker, item)
+        except MicrographError as error:
+            return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
+        except DeviceNotReady as error:
+            self._lose_device(str(error))
+            return None
+        except DeviceFault:
+            raise
+        except Exception as error:  # noqa: BLE001 - top of a stage thread: it becomes the outcome
+            self._publisher.crashed(LOOP, error)
+            return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
+
+    def _three_steps(self, picker: Picker, item: Loaded) -> Outcome:
+        ready: ReadyMicrograph = item.ready
+        seconds = {"read": item.read_s}
+        pixel_size_yx = ready.params.pixel_size_yx(ready.header)
+        started = time.perf_counter()
+        prepared = picker.prepare(item.pixels, pixel_size_yx, ready.params)
+        seconds["prepare"] = -started + (started := time.perf_counter())
+        candidate_map = picker.detect(prepared, ready.params)
+        self._heartbeats.beat(LOOP)
+        seconds["detect"] = -started + (started := time.perf_counter())
+        picks = picker.choose(candidate_map)
+        seconds["choose"] = time.perf_counter() - started
+        return Outcome(ready, picks, seconds=seconds)
+
+    def _picker(self, model: str, stop: threading.Event) -> Picker | None:
+        """Return a loaded model, waiting for the device as long as it takes; None when stopped."""
+        attempt = 0
+        while model not in self._pickers:
+            self._heartbeats.beat(LOOP)
+            try:
+                picker = self._factory(model)
+            except DeviceNotReady as error:
+                self._lose_device(str(error))
+                self._sleep(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)], stop)
+                attempt += 1
+                if stop.is_set():
+                    return None
+                continue
+            self._pickers[model] = picker
+            self._publisher.metrics.show_model(model, picker.weights_sha256)
+        self.not_ready = None
+        self._publisher.metrics.device_ready.set(1)
+        self._publisher.over("device", "")
+        return self._pickers[model]
+
+    def _lose_device(self, reason: str) -> None:
+        """Note that the device is not usable: models on it are loaded again when it is."""
+        self._pickers.clear()
+        self.not_ready = reason
+        self._publisher.metrics.device_ready.set(0)
+        self._publisher.problem("device", "", reason)
+
+    def _sleep(self, seconds: float, stop: threading.Event) -> None:
+        """Wait, still beating."""
+        until = time.monotonic() + seconds
+        while not stop.is_set() and time.monotonic() < until:
+            self._heartbeats.beat(LOOP)
+            stop.wait(min(1.0, seconds))

@@ -1,0 +1,191 @@
+"""The pipeline: the threads of all stages, what connects them, and their common end.
+
+    scanner ──journal──> loaders ──loaded──> picker ──outcomes──> recorder ──journal, outputs
+
+The backlog is in the journal; between the stages there are a few places only. Stopping goes with the
+stream: nothing new is found or read, then the picker ends, then the recorder, within a time limit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from drpwatch.config import Config
+from drpwatch.errors import SessionError
+from drpwatch.micrograph import Outcome
+from drpwatch.service.channel import Buffers, Channel
+from drpwatch.service.clock import Clock
+from drpwatch.service.dispatch import Dispatcher
+from drpwatch.service.heartbeats import Heartbeats
+from drpwatch.service.loader import Loaded, Loader
+from drpwatch.service.metrics import LOOPS
+from drpwatch.service.picking import PickerFactory, Picking
+from drpwatch.service.publish import Publisher
+from drpwatch.service.recorder import Recorder
+from drpwatch.service.scanner import Scanner
+from drpwatch.session.journal import Journal
+from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
+
+_OUTCOMES = 8  # picks are small
+_LOADED = 2  # one that is picked next, and one behind it
+
+
+class Pipeline:
+    """All stages of one daemon.
+
+    Parameters
+    ----------
+    journal
+        Open; the pipeline does not close it.
+    factory
+        Where pickers come from; called in the picking thread only.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: Config,
+        factory: PickerFactory,
+        publisher: Publisher,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or Clock()
+        self._journal = journal
+        self._publisher = publisher
+        self._clock = clock
+        self.factory = factory
+        self.heartbeats = Heartbeats(clock.monotonic)
+        self.failure: BaseException | None = None
+        """The error by which a stage ended: the daemon has to end too."""
+        self.on_failure: Callable[[], None] = lambda: None
+        self.warmed_up = threading.Event()
+        """Set once the configured model is on its device."""
+        self._stop, self._abandon = threading.Event(), threading.Event()
+        self._loaders_done, self._picker_done = threading.Event(), threading.Event()
+        self._loaded: Channel[Loaded] = Channel(_LOADED)
+        self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
+        # One for each loader and each place between, and one under the picker's hands.
+        self._buffers = Buffers(config.pick.loaders + _LOADED + 1)
+        self.dispatcher = Dispatcher(journal)
+        self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
+        self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
+        self.picking = Picking(
+            factory,
+            config.pick.model,
+            self._loaded,
+            self._outcomes,
+            self.dispatcher,
+            self._give_back,
+            self._fail_session,
+            self.warmed_up,
+            publisher,
+            self.heartbeats,
+        )
+        self._loaders = [
+            Loader(
+                f"loader-{number}",
+                journal,
+                self.dispatcher,
+                self._buffers,
+                self._loaded,
+                self._outcomes,
+                self.scanner.settle_again,
+                publisher,
+                self.heartbeats,
+            )
+            for number in range(1, config.pick.loaders + 1)
+        ]
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start all threads, the end of the stream first."""
+        self._run("recorder", lambda: self.recorder.run(self._picker_done, self._abandon))
+        self._run("picker", lambda: self.picking.run(self._stop, self._loaders_done, self._abandon))
+        for loader in self._loaders:
+            self._run(loader.name, self._loader_loop(loader))
+        self._run("scanner", lambda: self.scanner.run(self._stop))
+
+    def stop(self, within_s: float) -> bool:
+        """Finish what is in memory and end all threads; False if some did not end in time."""
+        deadline = time.monotonic() + within_s
+        self._stop.set()
+        if self.failure is not None:
+            self._abandon.set()  # nothing that this process computed is written any more
+        self.dispatcher.ring()
+        self.scanner.wake()
+        self._join("loader", deadline)
+        self._loaders_done.set()
+        self._join("picker", deadline)
+        self._picker_done.set()
+        self._join("recorder", deadline)
+        self._join("scanner", deadline)
+        self._abandon.set()
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def problems(self, session: str) -> tuple[str, ...]:
+        """Return what holds a session up now, one sentence each."""
+        device = (self.picking.not_ready,) if self.picking.not_ready is not None else ()
+        return (*self.scanner.problems(session), *self.recorder.problems(session), *device)
+
+    def show_gauges(self) -> None:
+        """Bring the metrics that are levels up to date."""
+        metrics = self._publisher.metrics
+        now = self._clock.wall()
+        ages = self.heartbeats.ages_s()
+        for loop in LOOPS:
+            of_loop = [age for name, age in ages.items() if name.partition("-")[0] == loop]
+            if of_loop:
+                metrics.heartbeat_timestamp_seconds.labels(loop=loop).set(now - max(of_loop))
+        live = self._journal.sessions(WATCHING)
+        metrics.session_active.set(len(live))
+        for session in live:
+            name = session.spec.name
+            totals = self._journal.totals(session.id)
+            metrics.waiting_micrographs.labels(session=name).set(totals.waiting)
+            metrics.ready_micrographs.labels(session=name).set(totals.ready)
+            oldest = self._journal.oldest_unpicked(session.id)
+            metrics.oldest_unpicked_timestamp_seconds.labels(session=name).set(oldest or 0.0)
+        for queue, depth, capacity in (
+            ("ready", self.dispatcher.on_way, len(self._loaders) + _LOADED + 1 + _OUTCOMES),
+            ("loaded", self._loaded.depth, _LOADED),
+            ("picked", self._outcomes.depth, _OUTCOMES),
+        ):
+            metrics.queue_depth.labels(queue=queue).set(depth)
+            metrics.queue_capacity.labels(queue=queue).set(capacity)
+
+    def _give_back(self, item: Loaded) -> None:
+        if item.buffer is not None:
+            self._buffers.give_back(item.buffer)
+
+    def _fail_session(self, session: str, reason: str) -> None:
+        """End a session that cannot go on; what it has stays ready for when it is reopened."""
+        try:
+            self._journal.advance(session, Verb.FAIL, self._clock.wall(), reason)
+        except SessionError:
+            return  # it has failed before
+        self._publisher.state(session, SessionState.FAILED, reason)
+
+    def _loader_loop(self, loader: Loader) -> Callable[[], None]:
+        return lambda: loader.run(self._stop, self._abandon)
+
+    def _run(self, name: str, loop: Callable[[], None]) -> None:
+        """Run a loop in a thread of its own; its error is the end of the daemon."""
+
+        def guarded() -> None:
+            try:
+                loop()
+            except Exception as error:  # noqa: BLE001 - top of a stage thread: the daemon ends with it
+                self.failure = error
+                self._abandon.set()
+                self.on_failure()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _join(self, prefix: str, deadline: float) -> None:
+        for thread in self._threads:
+            if thread.name.startswith(prefix):
+                thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,103 @@
+"""Telling the world: what happens in the stages becomes metrics and log events.
+
+One place, so that a stage says what happened once, in its own terms. Nothing here can fail a stage.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from drpwatch.micrograph import Outcome
+from drpwatch.service.clock import Clock
+from drpwatch.service.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Turns events of the pipeline into metrics and log events; safe to call from any thread."""
+
+    def __init__(self, metrics: Metrics, clock: Clock | None = None) -> None:
+        self.metrics = metrics
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._told: dict[tuple[str, str], str] = {}  # (kind, session) -> the problem told last
+
+    def found(self, session: str, name: str, by: str, *, rewritten: bool) -> None:
+        """Tell that a micrograph is whole."""
+        self.metrics.found.labels(by=by).inc()
+        log.debug("micrograph_ready", session=session, micrograph=name, found_by=by, rewritten=rewritten)
+
+    def waiting(self, session: str, name: str, reason: str) -> None:
+        """Tell why a micrograph waits."""
+        log.debug("micrograph_waiting", session=session, micrograph=name, reason=reason)
+
+    def rejected(self, session: str, name: str, reason: str) -> None:
+        """Tell that a micrograph failed before it was read."""
+        self.metrics.micrographs.labels(session=session, outcome="failed").inc()
+        self.metrics.errors.labels(kind="file").inc()
+        log.warning("micrograph_failed", session=session, micrograph=name, reason=reason)
+
+    def put_back(self, session: str, name: str, reason: str) -> None:
+        """Tell that a micrograph was no longer whole when it was read."""
+        log.info("micrograph_put_back", session=session, micrograph=name, reason=reason)
+
+    def scanned(self, session: str, seconds: float, *, ok: bool) -> None:
+        """Tell that a watch root was looked through."""
+        self.metrics.scans.labels(result="ok" if ok else "failed").inc()
+        self.metrics.watch_root_readable.labels(session=session).set(int(ok))
+        if ok:
+            self.metrics.scan_seconds.observe(seconds)
+
+    def recorded(self, outcome: Outcome, record_s: float) -> None:
+        """Tell that an outcome is durable."""
+        ready, picks, now = outcome.ready, outcome.picks, self._clock.wall()
+        seconds = {**outcome.seconds, "record": record_s}
+        for stage, duration in seconds.items():
+            self.metrics.stage_seconds.labels(stage=stage).observe(duration)
+        told = log.bind(
+            session=ready.session,
+            micrograph=ready.name,
+            generation=ready.generation,
+            seconds={stage: round(duration, 4) for stage, duration in seconds.items()},
+        )
+        if picks is None:
+            self.metrics.micrographs.labels(session=ready.session, outcome="failed").inc()
+            self.metrics.errors.labels(kind="pick").inc()
+            told.warning("micrograph_failed", reason=outcome.failure)
+            return
+        kind = "rewritten" if ready.generation > 1 else "picked" if picks.count else "zero"
+        self.metrics.micrographs.labels(session=ready.session, outcome=kind).inc()
+        self.metrics.picks.labels(session=ready.session).inc(picks.count)
+        self.metrics.picks_per_micrograph.observe(picks.count)
+        self.metrics.finished_to_recorded_seconds.observe(max(0.0, now - ready.ready_at))
+        self.metrics.last_pick_timestamp_seconds.set(now)
+        told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score))
+
+    def problem(self, kind: str, session: str, sentence: str) -> None:
+        """Tell of something that holds work up; the same sentence is logged once until it is over."""
+        self.metrics.errors.labels(kind=kind).inc()
+        with self._lock:
+            known = self._told.get((kind, session)) == sentence
+            self._told[kind, session] = sentence
+        if not known:
+            log.warning("held_up", kind=kind, session=session or None, reason=sentence)
+
+    def over(self, kind: str, session: str) -> None:
+        """Tell that what `problem` told of is over."""
+        with self._lock:
+            was = self._told.pop((kind, session), None)
+        if was is not None:
+            log.info("going_on", kind=kind, session=session or None)
+
+    def state(self, session: str, state: str, reason: str | None = None) -> None:
+        """Tell that a session is in another state."""
+        self.metrics.show_state(session, state)
+        log.info("session_state", session=session, state=state, reason=reason)
+
+    def crashed(self, loop: str, error: BaseException) -> None:
+        """Tell of an error that nobody foresaw, with its traceback."""
+        self.metrics.errors.labels(kind="internal").inc()
+        log.error("unexpected_error", loop=loop, error=str(error), exc_info=error)

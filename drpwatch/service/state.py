@@ -1,0 +1,49 @@
+"""The state directory: one daemon at a time, and its journal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from drpwatch.errors import ConfigError, JournalError
+
+
+class StateDirectory:
+    """Holds the directory for this process as long as it lives.
+
+    Raises
+    ------
+    ConfigError
+        The directory cannot be made or used.
+    JournalError
+        Another daemon uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise ConfigError(
+                f"daemon.state_dir: {path} cannot be used: {(error.strerror or '').lower()}"
+            ) from error
+        try:
+            # The kernel drops the lock with the process, so there is never a stale one.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise JournalError(f"another daemon (pid {owner}) uses {path}") from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal lies."""
+        return self.path / "journal.db"
+
+    def close(self) -> None:
+        """Let another daemon have the directory."""
+        os.close(self._lock)

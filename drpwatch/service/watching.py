@@ -1,0 +1,231 @@
+"""One watched session: what its discovery says, written to the journal, up to the end of its draining."""
+
+from __future__ import annotations
+
+import threading
+
+from drpwatch.config import Watch
+from drpwatch.errors import MicrographError, ScanFailed
+from drpwatch.micrograph import Fingerprint, ImageHeader
+from drpwatch.service.clock import Clock
+from drpwatch.service.publish import Publisher
+from drpwatch.session.journal import Journal
+from drpwatch.session.lifecycle import SessionState, Verb
+from drpwatch.session.outputs import unwritable
+from drpwatch.session.records import MicrographState, SessionRecord
+from drpwatch.watch.discovery import Discovery, Ready, Rejected, Verdict, Waiting
+from drpwatch.watch.hints import Hints
+from drpwatch.watch.scan import NameFilter
+
+DRAIN_GRACE_S = 10.0
+"""Beyond the settle time, how long a stopped session waits for a file that does not change."""
+
+_PIXEL_SIZE_TOLERANCE = 0.005  # headers round; two magnifications differ by far more
+
+
+class SessionWatch:
+    """Looks after the files of one session; used by the scanner's thread."""
+
+    def __init__(
+        self,
+        session: SessionRecord,
+        journal: Journal,
+        config: Watch,
+        publisher: Publisher,
+        clock: Clock,
+        wake: threading.Event,
+    ) -> None:
+        spec = session.spec
+        self.name = spec.name
+        self.unreadable: str | None = None
+        """Why the root cannot be read; None while it can."""
+        self._left_out: tuple[str, ...] = ()
+        self._id = session.id
+        self._journal = journal
+        self._config = config
+        self._publisher = publisher
+        self._clock = clock
+        self._discovery = Discovery(spec.watch_root, spec.glob, config.settle_s, config.incomplete_after_s)
+        self._hints = Hints(spec.watch_root, NameFilter(spec.glob), wake, enabled=config.hints)
+        finished = (MicrographState.READY, MicrographState.PICKED, MicrographState.FAILED)
+        # What failed without its file being known (it was gone) may come back, so it is not finished.
+        self._known: dict[str, Fingerprint | None] = {
+            record.name: record.fingerprint
+            for record in journal.micrographs(session.id, finished)
+            if record.fingerprint is not None
+        }
+        self._next_full_s = clock.monotonic()
+        self._changed_s: dict[str, float] = {}  # waiting name -> when its reason last changed
+        self._draining_since_s: float | None = None
+        self._last_scan_done = False
+        self._allowed: frozenset[str] | None = None  # while draining: the names that are still finished
+        if session.state is SessionState.DRAINING:  # drained by an earlier process, which took the last look
+            self._draining_since_s = clock.monotonic()
+            self._allowed = self._waiting_names()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps files from being seen, one sentence each."""
+        return self._left_out if self.unreadable is None else (self.unreadable,)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._hints.stop()
+
+    def settle_again(self, name: str) -> None:
+        """Forget that a name was finished."""
+        self._known.pop(name, None)
+
+    def due_in_s(self) -> float:
+        """Return in how many seconds the next look is due."""
+        now_s = self._clock.monotonic()
+        look_s = self._discovery.next_look_s(now_s)
+        full_s = self._next_full_s - now_s
+        return max(0.0, full_s if look_s is None else min(look_s, full_s))
+
+    def look(self, session: SessionRecord) -> int:
+        """Look once, if something is due or hinted at; return how many micrographs became ready."""
+        now_s = self._clock.monotonic()
+        draining = session.state is SessionState.DRAINING
+        if draining and self._draining_since_s is None:
+            self._draining_since_s = self._next_full_s = now_s  # one last look at everything
+            self._last_scan_done = False
+        elif not draining:
+            self._draining_since_s = self._allowed = None
+        hinted = self._hints.take()
+        full = now_s >= self._next_full_s
+        if full:
+            self._hints.ensure()
+            self._next_full_s = now_s + self._config.poll_interval_s
+        elif not hinted and self.due_in_s() > 0:
+            return 0
+        try:
+            events = self._discovery.look(self._known, hinted, now_s, full=full)
+        except ScanFailed as error:
+            self._failed(str(error), now_s)
+            return 0
+        if full:
+            self.unreadable, self._left_out = None, self._discovery.problems
+            self._publisher.scanned(self.name, self._clock.monotonic() - now_s, ok=True)
+            self._publisher.over("scan", self.name)
+        ready = self._take_in(session, events)
+        if draining:
+            self._drain(now_s, full=full)
+        return ready
+
+    def _failed(self, sentence: str, now_s: float) -> None:
+        """Conclude nothing from a root that cannot be read, but say so."""
+        self.unreadable = sentence
+        self._publisher.scanned(self.name, self._clock.monotonic() - now_s, ok=False)
+        self._publisher.problem("scan", self.name, sentence)
+
+    # ---- events ---------------------------------------------------------------------------------
+
+    def _take_in(self, session: SessionRecord, events: list[Verdict]) -> int:
+        """Write events to the journal, all or none of them."""
+        if self._allowed is not None:
+            events = [event for event in events if event.name in self._allowed]
+        if not events:
+            return 0
+        failed: dict[str, str] = {}
+        ready: list[Ready] = []
+        try:
+            with self._journal.transaction():
+                if session.state is SessionState.WAITING:
+                    self._journal.advance(self.name, Verb.FOUND, self._clock.wall())
+                for event in events:
+                    reason = self._write(event)
+                    if reason is not None:
+                        failed[event.name] = reason
+                    elif isinstance(event, Ready):
+                        ready.append(event)
+        except BaseException:
+            for event in events:  # the next scan finds them anew
+                self._discovery.forget(event.name)
+            raise
+        self._tell(events, ready, failed)
+        if session.state is SessionState.WAITING:
+            self._publisher.state(self.name, SessionState.RUNNING)
+        return len(ready)
+
+    def _write(self, event: Verdict) -> str | None:
+        """Write one event; return the reason if the micrograph failed with it."""
+        now = self._clock.wall()
+        if isinstance(event, Waiting):
+            self._journal.note_waiting(self._id, event.name, event.reason, now)
+            return None
+        reason = event.reason if isinstance(event, Rejected) else self._unpickable(event.name, event.header)
+        if reason is not None:
+            self._journal.note_failed(self._id, event.name, reason, event.fingerprint, now)
+        elif isinstance(event, Ready):
+            self._journal.note_ready(self._id, event.name, event.header, event.fingerprint, now)
+        return reason
+
+    def _unpickable(self, name: str, header: ImageHeader) -> str | None:
+        """Return why a whole micrograph still cannot be picked in this session, None if it can."""
+        session = self._journal.session(self.name)
+        problem = unwritable(session.spec.micrograph_prefix, name)
+        if problem is not None:
+            return problem
+        try:
+            y, x = session.spec.params.pixel_size_yx(header)
+        except MicrographError as error:
+            return str(error)
+        size = (y * x) ** 0.5
+        if session.pixel_size_angstrom is None:
+            self._journal.set_pixel_size(self._id, size)
+        elif abs(size / session.pixel_size_angstrom - 1) > _PIXEL_SIZE_TOLERANCE:
+            return (
+                f"its pixel size is {size:.4g} Å, that of the session's other micrographs"
+                f" {session.pixel_size_angstrom:.4g} Å: give it a session of its own"
+            )
+        return None
+
+    def _tell(self, events: list[Verdict], ready: list[Ready], failed: dict[str, str]) -> None:
+        """Remember and publish what is in the journal now."""
+        now_s = self._clock.monotonic()
+        for event in events:
+            if isinstance(event, Waiting):
+                self._changed_s[event.name] = now_s
+                self._publisher.waiting(self.name, event.name, event.reason)
+                continue
+            self._changed_s.pop(event.name, None)
+            rewritten = event.name in self._known
+            self._known[event.name] = event.fingerprint
+            if event.name in failed:
+                self._publisher.rejected(self.name, event.name, failed[event.name])
+        for event in ready:
+            self._publisher.found(self.name, event.name, event.found_by, rewritten=rewritten)
+
+    # ---- draining -------------------------------------------------------------------------------
+
+    def _drain(self, now_s: float, *, full: bool) -> None:
+        """Give up on what does not become whole, and complete the session when nothing is left."""
+        self._last_scan_done = self._last_scan_done or full
+        if self._allowed is None:
+            if not self._last_scan_done or self._discovery.next_look_s(now_s) == 0.0:
+                return  # one look opens so many files at most: first the rest of them
+            self._allowed = self._waiting_names()
+        self._give_up(now_s)
+        totals = self._journal.totals(self._id)
+        dirty = any(state.dirty for state in self._journal.outputs(self._id).values())
+        if not (totals.waiting or totals.ready or dirty):
+            self._journal.advance(self.name, Verb.DRAINED, self._clock.wall())
+            self._publisher.state(self.name, SessionState.COMPLETED)
+
+    def _give_up(self, now_s: float) -> None:
+        """Fail what waits and has not changed for the settle time and a grace."""
+        assert self._draining_since_s is not None
+        limit_s = self._config.settle_s + DRAIN_GRACE_S
+        for record in self._journal.micrographs(self._id, [MicrographState.WAITING]):
+            since_s = max(self._draining_since_s, self._changed_s.get(record.name, 0.0))
+            if now_s - since_s < limit_s:
+                continue
+            reason = f"not whole when the session was stopped: {record.reason}"
+            self._journal.note_failed(self._id, record.name, reason, None, self._clock.wall())
+            self._discovery.forget(record.name)
+            self._publisher.rejected(self.name, record.name, reason)
+
+    def _waiting_names(self) -> frozenset[str]:
+        records = self._journal.micrographs(self._id, [MicrographState.WAITING])
+        return frozenset(record.name for record in records)

@@ -1,0 +1,31 @@
+"""The real daemon with fake pickers: `python -m tests.daemon.fake_daemon CONFIG [--pick-s S] ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from drpwatch.config import load_config
+from drpwatch.errors import DrpwatchError
+from drpwatch.service.daemon import run
+from tests.daemon.fake_picker import FakePickers
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--pick-s", type=float, default=0.0)
+    parser.add_argument("--not-ready-s", type=float, default=0.0)
+    parser.add_argument("--fault-at", type=int, default=None)
+    given = parser.parse_args()
+    pickers = FakePickers(given.pick_s, given.not_ready_s, given.fault_at)
+    try:
+        return run(load_config(given.config), given.config, pickers)
+    except DrpwatchError as error:
+        print(f"drpwatch: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""A rig around the real process: its configuration, its life, and what a microscope would do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drpwatch.cli.client import ControlClient
+from drpwatch.errors import DrpwatchError
+from drpwatch.formats import mrc, star
+from drpwatch.micrograph import PickParams
+from tests.daemon.fake_picker import picks_of
+from tests.support import eventually
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (48, 64)
+
+
+def image(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).normal(100, 10, shape).astype(np.float32)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Rig:
+    """One state directory, and the daemon on it."""
+
+    def __init__(self, root: Path, settle_s: float = 0.2, **daemon_keys: Any) -> None:
+        self.root = root
+        self.port = free_port()
+        self.socket = root / "control.sock"
+        self.config = root / "config.toml"
+        self.log = root / "log.jsonl"
+        keys = {
+            "state_dir": str(root / "state"),
+            "socket": str(self.socket),
+            "http_port": self.port,
+            "stop_timeout_s": 10.0,
+            "log_format": "json",
+            **daemon_keys,
+        }
+        lines = ["[daemon]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+        lines += ["[watch]", "poll_interval_s = 0.3", f"settle_s = {settle_s}"]
+        self.config.write_text("\n".join(lines) + "\n")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.control = ControlClient(self.socket)
+
+    def start(self, *options: str, wait: bool = True, environment: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "tests.daemon.fake_daemon", str(self.config), *options]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+            )
+        if wait:
+            eventually(self.answers, 20, f"the daemon answers\n{self.log.read_text()[-2000:]}")
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            self.control.sessions()
+        except DrpwatchError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, within_s: float = 15) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        found = []
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{"):
+                event = json.loads(line)
+                if event["event"] == name:
+                    found.append(event)
+        return found
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    # ---- sessions -------------------------------------------------------------------------------
+
+    def watch_dir(self, name: str = "s1") -> Path:
+        return self.root / name / "mics"
+
+    def out_dir(self, name: str = "s1") -> Path:
+        return self.root / name / "drpwatch" / name
+
+    def start_session(self, name: str = "s1", **fields: Any) -> dict[str, Any]:
+        self.watch_dir(name).mkdir(parents=True, exist_ok=True)
+        return self.control.start(
+            {"name": name, "watch_root": str(self.watch_dir(name)), "diameter_angstrom": 150.0, **fields}
+        )
+
+    def counts(self, name: str = "s1") -> dict[str, int]:
+        return dict(self.control.session(name)["micrographs"])
+
+    def picked(self, count: int, name: str = "s1", within_s: float = 20) -> None:
+        eventually(
+            lambda: self.counts(name)["picked"] >= count, within_s, f"{count} picked, {self.counts(name)}"
+        )
+
+    # ---- the world ------------------------------------------------------------------------------
+
+    def write(self, name: str, seed: int, session: str = "s1", pixel_size_angstrom: float = 1.5) -> None:
+        """Copy a whole micrograph in, as rsync does."""
+        path = self.watch_dir(session) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.Xy12Zw")
+        write_image(beside, seed, pixel_size_angstrom)
+        beside.rename(path)
+
+    def check(self, seeds: dict[str, int], session: str = "s1") -> None:
+        """Every micrograph's rows are there exactly once, and nothing else."""
+        out = self.out_dir(session)
+        rows: dict[str, list[tuple[str, ...]]] = {}
+        for x, y, score, name, *_ in star.read(out / "particles.star")["particles"].rows:
+            rows.setdefault(name, []).append((x, y, score))
+        want = {name: expected_rows(seed) for name, seed in seeds.items()}
+        assert rows == {name: expected for name, expected in want.items() if expected}
+        listed = star.read(out / "autopick.star")["coordinate_files"].column("rlnMicrographName")
+        assert sorted(listed) == sorted(rows)
+        for name, expected in want.items():
+            (block,) = star.read(out / name.replace(".mrc", "_autopick.star")).values()
+            assert len(block.rows) == len(expected)
+
+
+def write_image(path: Path, seed: int, pixel_size_angstrom: float = 1.5) -> None:
+    mrc.write_mrc(path, image(seed), pixel_size_angstrom)
+
+
+def expected_rows(seed: int, threshold: float = 0.5) -> list[tuple[str, ...]]:
+    picks = picks_of(image(seed), PickParams(150.0, threshold=threshold))
+    keep = picks.chosen
+    return [
+        (f"{x:.3f}", f"{y:.3f}", f"{score:.6f}")
+        for (y, x), score in zip(picks.yx_px[keep].tolist(), picks.score[keep].tolist(), strict=True)
+    ]
