@@ -29,7 +29,7 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
-    if not torch.backends.cuda.is_built():
+    if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
         )

@@ -76,7 +76,12 @@ def build(
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise WeightsError(f"the tensors do not fit the architecture {name!r}") from error
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return channels_last(network.eval().requires_grad_(False))
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Put the kernels into the layout that CPU and GPU convolve fastest in."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
 def detect_in_tiles(detector: nn.Module, image: torch.Tensor, tile_px: int = 256) -> torch.Tensor:

@@ -23,8 +23,8 @@ class PeakRule:
     """Constants that belong to a set of weights; lengths are in particle diameters."""
 
     smooth_sigma: float = 0.06
-    least_height: float = 0.08
-    least_prominence: float = 0.04
+    least_height: float = 0.04
+    least_prominence: float = 0.02
     spacing: float = 0.5  # no two candidates are closer
     border: float = 0.5  # no candidate is closer to the edge of the picture
     of_maximum: bool = False  # heights are shares of the map's maximum, as in the reference

@@ -108,7 +108,7 @@ class Picker:
         centres = torch.from_numpy(np.clip(np.round(found.yx), 0, limit).astype(np.int64)).to(self.device)
         batches = [
             self._classifier(patches_at(prepared.image, part).contiguous(memory_format=torch.channels_last))
-            for part in centres.split(_CLASSIFIER_BATCH)
+            for part in torch.split(centres, _CLASSIFIER_BATCH)
         ]
         return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
 

@@ -30,8 +30,8 @@ class Preprocessing:
     """Constants that belong to a set of weights and travel with them."""
 
     kind: Literal["robust", "reference"] = "robust"
-    working_diameter_px: float = 24.0
-    illumination_sigma_px: float = 48.0  # in the working image
+    working_diameter_px: float = 18.0
+    illumination_sigma_px: float = 36.0  # in the working image
     clip_sigmas: float = 6.0
     smooth_sigma_px: float = 0.0  # on the networks' input
 
@@ -184,7 +184,8 @@ def fourier_resize(image: torch.Tensor, shape_yx: tuple[int, int]) -> torch.Tens
     # The Nyquist row and column are left out: they have no partner, and nothing at the working scale is there.
     small[:rows, :columns] = spectrum[:rows, :columns]
     small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :, :columns]
-    return torch.fft.irfft2(small, s=(h, w)) * (h * w / (full_h * full_w))
+    resized: torch.Tensor = torch.fft.irfft2(small, s=(h, w)) * (h * w / (full_h * full_w))
+    return resized
 
 
 def normalise_robust(image: torch.Tensor, inside: Region, constants: Preprocessing) -> torch.Tensor:

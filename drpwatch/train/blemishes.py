@@ -55,14 +55,14 @@ def smooth_field(rng: np.random.Generator, shape_yx: tuple[int, int], cells: flo
 
 
 def gradient(grid: Grid, rng: np.random.Generator) -> None:
-    """Ice that is thicker on one side, and an uneven beam."""
+    """Make ice that is thicker on one side, and an uneven beam."""
     tilt = smooth_field(rng, grid.transmission.shape, 2)
     grid.transmission *= np.exp(rng.uniform(0, 0.08) * tilt)
     grid.ice_gain *= np.exp(rng.uniform(0, 0.3) * tilt)
 
 
 def ice_balls(grid: Grid, rng: np.random.Generator) -> None:
-    """Contamination: balls and angular crystals, alone and in heaps, from a third to six diameters."""
+    """Add contamination: balls and angular crystals, alone and in heaps, from a third to six diameters."""
     y, x = grid.axes
     heap = grid.random_point(rng)
     heaped = rng.random() < 0.4
@@ -82,7 +82,7 @@ def ice_balls(grid: Grid, rng: np.random.Generator) -> None:
 
 
 def crystalline_ice(grid: Grid, rng: np.random.Generator) -> None:
-    """A mottled texture with grains of a third to one and a half diameters, everywhere or in patches."""
+    """Add a mottled texture with grains of a third to one and a half diameters, everywhere or in patches."""
     sigma = grid.diameter_px * rng.uniform(0.12, 0.5)
     noise = rng.standard_normal(grid.transmission.shape)
     texture = gaussian_filter(noise, sigma) - gaussian_filter(noise, 1.6 * sigma)
@@ -97,7 +97,7 @@ def crystalline_ice(grid: Grid, rng: np.random.Generator) -> None:
 
 
 def film_edge(grid: Grid, rng: np.random.Generator) -> None:
-    """The rim of a hole in carbon or gold, with its fringe; sometimes the film covers the whole view."""
+    """Add the rim of a hole in carbon or gold, with its fringe; sometimes the film covers the whole view."""
     y, x = grid.axes
     h, w = grid.transmission.shape
     radius = rng.uniform(0.6, 3) * max(h, w)
@@ -118,7 +118,7 @@ def film_edge(grid: Grid, rng: np.random.Generator) -> None:
 
 
 def beads(grid: Grid, rng: np.random.Generator) -> None:
-    """Gold fiducials or ferritin-like dots: small, round, nearly black."""
+    """Add gold fiducials or ferritin-like dots: small, round, nearly black."""
     y, x = grid.axes
     for _ in range(int(rng.integers(1, 12))):
         cy, cx = grid.random_point(rng)
@@ -129,7 +129,7 @@ def beads(grid: Grid, rng: np.random.Generator) -> None:
 
 
 def crack(grid: Grid, rng: np.random.Generator) -> None:
-    """A bright tear through the ice, with nothing in it."""
+    """Add a bright tear through the ice, with nothing in it."""
     y, x = grid.axes
     cy, cx = grid.random_point(rng)
     angle = rng.uniform(0, np.pi)
@@ -143,16 +143,15 @@ def crack(grid: Grid, rng: np.random.Generator) -> None:
 
 
 def stripes(image: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Rows or columns of the detector with another gain."""
-    gain = 1 + 0.02 * rng.standard_normal(image.shape[1]) * (rng.random(image.shape[1]) < 0.1)
-    striped = (
-        image * gain[None, :] if rng.random() < 0.5 else image * np.resize(gain, image.shape[0])[:, None]
-    )
-    return np.asarray(striped, dtype=np.float32)
+    """Give rows or columns of the detector another gain."""
+    axis = int(rng.integers(2))
+    length = image.shape[axis]
+    gain = 1 + 0.02 * rng.standard_normal(length) * (rng.random(length) < 0.1)
+    return np.asarray(image * np.expand_dims(gain, 1 - axis), dtype=np.float32)
 
 
 def padding(image: FloatArray, rng: np.random.Generator, diameter_px: float) -> tuple[FloatArray, FloatArray]:
-    """Strips at the borders filled by copying the edge or with a constant; returns the image and its inside, (h, w)."""
+    """Fill strips at the borders with the edge or a constant; return the image and its inside, (h, w)."""
     strips = (rng.uniform(0, 1.2, size=4) * diameter_px * (rng.random(4) < 0.6)).astype(int)
     top, bottom, left, right = (int(s) for s in strips)
     h, w = image.shape
@@ -168,13 +167,13 @@ def padding(image: FloatArray, rng: np.random.Generator, diameter_px: float) -> 
 
 
 def after_processing(image: FloatArray, rng: np.random.Generator, diameter_px: float) -> FloatArray:
-    """What programs did to the image before it came here: low-pass, denoising, stretching to 8 bits."""
+    """Do what programs did to an image before it came here: low-pass, denoise, stretch to 8 bits."""
     choice = rng.random()
-    if choice < 0.2:
-        image = gaussian_filter(image, diameter_px * rng.uniform(0.01, 0.06))
-    elif choice < 0.4:  # a denoiser keeps the low frequencies and most of the strong detail
-        smooth = gaussian_filter(image, diameter_px * rng.uniform(0.03, 0.08))
-        image = smooth + rng.uniform(0, 0.35) * (image - smooth)
+    if choice < 0.25:
+        image = gaussian_filter(image, diameter_px * rng.uniform(0.01, 0.12))
+    elif choice < 0.5:  # a denoiser keeps the low frequencies and some of the detail
+        smooth = gaussian_filter(image, diameter_px * rng.uniform(0.03, 0.14))
+        image = smooth + rng.choice([0.0, rng.uniform(0, 0.3)]) * (image - smooth)
     if rng.random() < 0.3:
         low, high = np.percentile(image, [rng.uniform(0.01, 0.5), 100 - rng.uniform(0.01, 0.5)])
         image = np.round(np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255)

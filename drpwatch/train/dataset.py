@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 LABEL_RADIUS = 0.6
 """Radius of the labelled disc in particle radii (the paper: about 0.57)."""
 
-SCENE_PX = 384
+SCENE_PX = 320
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,7 @@ def make_example(species: Sequence[Species], constants: Preprocessing, seed: int
     """
     rng = np.random.default_rng((seed, number))
     kind = species[int(rng.integers(len(species)))]
-    true_px = constants.working_diameter_px * rng.uniform(0.8, 1.12)
+    true_px = constants.working_diameter_px * rng.uniform(0.68, 1.1)
     scene = simulate(
         kind, species, draw_conditions(rng), (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from torch import nn
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import detect_in_tiles, patches_at
+from drpwatch.pick.networks import channels_last, detect_in_tiles, patches_at
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
 from drpwatch.pick.weights import Calibration
 from drpwatch.train.dataset import Example, crops
@@ -37,10 +37,6 @@ class Schedule:
     crop_px: int = 96
 
 
-DETECTOR_SCHEDULE = Schedule(steps=2000, batch=16, learning_rate=1e-3)
-CLASSIFIER_SCHEDULE = Schedule(steps=1200, batch=128, learning_rate=1e-3)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
     """Candidates of one example with their labels: 1 a particle, 0 not, nan unclear, (n,)."""
@@ -58,7 +54,7 @@ def train_detector(
     progress: Progress,
 ) -> None:
     """Fit the detector to the distance maps (squared error, Adam, cosine schedule with a warm-up)."""
-    detector.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    channels_last(detector.train().requires_grad_(True))
     device = next(detector.parameters()).device
     optimiser = torch.optim.Adam(detector.parameters(), lr=schedule.learning_rate)
     for step in range(schedule.steps):
@@ -95,7 +91,7 @@ def label_by_truth(found: Candidates, example: Example) -> FloatArray:
         return label
     if len(example.yx_px):
         tree = cKDTree(example.yx_px)
-        distance, nearest = tree.query(found.yx)
+        distance, nearest = (np.asarray(a) for a in tree.query(found.yx))
         label[distance <= 0.5 * example.diameter_px] = np.nan
         taken: set[int] = set()
         for i in np.flatnonzero(distance <= 0.35 * example.diameter_px):  # highest first
@@ -138,7 +134,7 @@ def train_classifier(
             f"too little to train the classifier on: {len(positive)} particles and {len(negative)} others; "
             "give it more micrographs"
         )
-    classifier.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    channels_last(classifier.train().requires_grad_(True))
     device = next(classifier.parameters()).device
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
     half = schedule.batch // 2
@@ -193,11 +189,6 @@ def features(classifier: nn.Module | None, one: Judged) -> npt.NDArray[np.float6
             odds = classifier(_cut(one).to(device)).cpu().numpy()
     prominence = np.log(np.maximum(found.prominence, 1e-6))
     return np.stack([np.ones(len(odds)), found.height, prominence, odds], axis=1)
-
-
-def with_threshold(rule: PeakRule, **changes: float) -> PeakRule:
-    """Return a rule with other constants, for collecting weaker candidates than are picked."""
-    return replace(rule, **changes)
 
 
 def _logistic_regression(x: npt.NDArray[np.float64], label: FloatArray) -> npt.NDArray[np.float64]:

@@ -36,7 +36,7 @@ class Species:
     diameter_angstrom: float
 
     def project(self, rotations: Rotation, pixel_size_angstrom: float) -> torch.Tensor:
-        """Return thickness maps in angstrom, (n, b, b), one for each rotation; b is odd, the centre its middle pixel."""
+        """Return thickness maps in angstrom, (n, b, b), one for each rotation; b is odd."""
         box = 2 * int(np.ceil(0.6 * self.diameter_angstrom / pixel_size_angstrom)) + 1
         # Averaging down first keeps the linear interpolation below from aliasing.
         step = max(1, round(pixel_size_angstrom / self.voxel_angstrom))

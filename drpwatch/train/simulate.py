@@ -1,8 +1,8 @@
 """Simulated micrographs: particles in ice, seen through a real CTF, with all that goes wrong on a grid.
 
-A scene is laid out (`_place`, `blemishes`), exposed (`optics.expose`) and post-processed. The same scene code
-makes training data at the network's working scale, where a diameter is two dozen pixels, and whole micrographs
-at a microscope's pixel size. Everything is drawn from the seed and the scene's number.
+A scene is laid out (`_place`, `blemishes`), exposed (`optics.expose`) and post-processed. The same code makes
+training data at the networks' working scale, where a diameter is about 18 pixels, and whole micrographs at a
+microscope's pixel size. Everything is drawn from the seed and the scene's number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from drpwatch.train import blemishes
 from drpwatch.train.blemishes import Grid
-from drpwatch.train.optics import Optics, expose
+from drpwatch.train.optics import PHASE_PER_ANGSTROM, Optics, expose, transfer
 from drpwatch.train.shapes import Species
 
 FloatArray = npt.NDArray[np.float32]
@@ -32,6 +32,9 @@ class Conditions:
     optics: Optics
     dose_per_angstrom_squared: float
     ice_noise_angstrom: float  # rms of the support's thickness in pixels of 10 angstrom
+    visibility: (
+        float | None
+    )  # if given, both noises are scaled to this signal-to-noise ratio of a matched filter
     coverage: float  # share of the field's area that discs of one diameter cover; 0: no particle
     spacing: float  # least distance of two particles, in diameters
     preferred_view: bool
@@ -43,8 +46,8 @@ class Conditions:
 class Scene:
     """A simulated micrograph and its truth.
 
-    `pixels` is (h, w) float32, particles dark; `yx_px` is (n, 2) float32, centres of mass; `inside` is (h, w),
-    0 where a label would be unfair (padding).
+    `pixels` is (h, w) float32, particles dark; `yx_px` is (n, 2) float32, centres of mass; `inside` is
+    (h, w), 0 where a label would be unfair (padding).
     """
 
     pixels: FloatArray
@@ -71,8 +74,11 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
         ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        coverage=float(rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.1, 0.6)], p=[0.1, 0.4, 0.5])),
-        spacing=float(rng.uniform(0.55, 1.3)),
+        visibility=float(np.exp(rng.uniform(np.log(3), np.log(30)))),
+        coverage=float(
+            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.1, 0.25, 0.65])
+        ),
+        spacing=float(rng.uniform(0.6, 1.2)),
         preferred_view=bool(rng.random() < 0.15),
         clustered=bool(rng.random() < 0.25),
         blemished=float(rng.choice([0.0, 1.0], p=[0.25, 0.75])),
@@ -83,6 +89,7 @@ CLEAR = Conditions(
     optics=Optics(defocus_um=2.0),
     dose_per_angstrom_squared=40.0,
     ice_noise_angstrom=12.0,
+    visibility=None,
     coverage=0.2,
     spacing=1.0,
     preferred_view=False,
@@ -100,7 +107,8 @@ def simulate(
     pixel_size_angstrom: float,
     rng: np.random.Generator,
 ) -> Scene:
-    """Simulate one micrograph of `species`; `others` lend fragments and foreign bodies that are not labelled."""
+    """Simulate one micrograph of `species`; `others` lend fragments, which are not labelled."""
+    conditions = _made_visible(conditions, species, pixel_size_angstrom, rng)
     diameter_px = species.diameter_angstrom / pixel_size_angstrom
     grid = Grid.empty(shape_yx, diameter_px)
     _blemish(grid, conditions, rng)
@@ -137,6 +145,34 @@ def simulate(
         diameter_angstrom=species.diameter_angstrom,
         pixel_size_angstrom=pixel_size_angstrom,
         conditions=conditions,
+    )
+
+
+def _made_visible(
+    conditions: Conditions, species: Species, pixel_size_angstrom: float, rng: np.random.Generator
+) -> Conditions:
+    """Return conditions whose dose and ice noise give the wanted visibility.
+
+    The signal-to-noise ratio of the filter that is matched to the mean projection and to both noises:
+    d'^2 = sum over k of |signal(k)|^2 / noise(k), leaving out what is larger than two diameters.
+    """
+    if conditions.visibility is None:
+        return conditions
+    views = species.project(Rotation.random(6, rng=rng), pixel_size_angstrom).numpy()
+    shape = views.shape[1:]
+    radian = 2 * PHASE_PER_ANGSTROM * np.sqrt(300 / conditions.optics.voltage_kv)
+    ctf_squared = transfer(conditions.optics, shape, pixel_size_angstrom) ** 2
+    signal = (np.abs(np.fft.rfft2(views)) ** 2).mean(axis=0) * radian**2 * ctf_squared
+    ice = (radian * conditions.ice_noise_angstrom * 10 / pixel_size_angstrom) ** 2 * ctf_squared
+    shot = 1 / (conditions.dose_per_angstrom_squared * pixel_size_angstrom**2)
+    k = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]) / pixel_size_angstrom
+    ratio = np.where(k > 0.5 / species.diameter_angstrom, signal / (ice + shot), 0)
+    seen_squared = 2 * ratio.sum() / (shape[0] * shape[1])  # rfft2 holds half of the plane
+    factor = seen_squared / conditions.visibility**2
+    return replace(
+        conditions,
+        dose_per_angstrom_squared=float(np.clip(conditions.dose_per_angstrom_squared / factor, 0.05, 500)),
+        ice_noise_angstrom=float(conditions.ice_noise_angstrom * np.sqrt(factor)),
     )
 
 
