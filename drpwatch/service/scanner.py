@@ -41,6 +41,7 @@ class Scanner:
         self._clock = clock
         self._wake = threading.Event()
         self._watches: dict[str, SessionWatch] = {}
+        self._first_round = True
         self._again: deque[tuple[str, str]] = deque()
 
     def wake(self) -> None:
@@ -90,13 +91,20 @@ class Scanner:
                 return
             self._heartbeats.beat(LOOP)
             self._look(session)
+        self._first_round = False
 
     def _look(self, session: SessionRecord) -> None:
         name = session.spec.name
         try:
             if name not in self._watches:
                 self._watches[name] = SessionWatch(
-                    session, self._journal, self._config, self._publisher, self._clock, self._wake
+                    session,
+                    self._journal,
+                    self._config,
+                    self._publisher,
+                    self._clock,
+                    self._wake,
+                    after_restart=self._first_round,
                 )
             if self._watches[name].look(session):
                 self._dispatcher.ring()

@@ -99,6 +99,7 @@ class Server:
             app,
             http=PeerProtocol,
             log_config=None,
+            log_level="warning",  # its starts and stops are ours
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=_GRACE_S,

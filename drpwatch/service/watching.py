@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from drpwatch.config import Watch
-from drpwatch.errors import MicrographError, ScanFailed
-from drpwatch.micrograph import Fingerprint, ImageHeader
+from drpwatch.errors import ScanFailed
+from drpwatch.micrograph import Fingerprint
+from drpwatch.service.admission import refusal
 from drpwatch.service.clock import Clock
 from drpwatch.service.publish import Publisher
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import SessionState, Verb
-from drpwatch.session.outputs import unwritable
 from drpwatch.session.records import MicrographState, SessionRecord
 from drpwatch.watch.discovery import Discovery, Ready, Rejected, Verdict, Waiting
 from drpwatch.watch.hints import Hints
@@ -19,8 +19,6 @@ from drpwatch.watch.scan import NameFilter
 
 DRAIN_GRACE_S = 10.0
 """Beyond the settle time, how long a stopped session waits for a file that does not change."""
-
-_PIXEL_SIZE_TOLERANCE = 0.005  # headers round; two magnifications differ by far more
 
 
 class SessionWatch:
@@ -34,6 +32,8 @@ class SessionWatch:
         publisher: Publisher,
         clock: Clock,
         wake: threading.Event,
+        *,
+        after_restart: bool,
     ) -> None:
         spec = session.spec
         self.name = spec.name
@@ -59,7 +59,8 @@ class SessionWatch:
         self._draining_since_s: float | None = None
         self._last_scan_done = False
         self._allowed: frozenset[str] | None = None  # while draining: the names that are still finished
-        if session.state is SessionState.DRAINING:  # drained by an earlier process, which took the last look
+        if after_restart and session.state is SessionState.DRAINING:
+            # Stopped in the life of another process, which took the last look.
             self._draining_since_s = clock.monotonic()
             self._allowed = self._waiting_names()
 
@@ -154,32 +155,16 @@ class SessionWatch:
         if isinstance(event, Waiting):
             self._journal.note_waiting(self._id, event.name, event.reason, now)
             return None
-        reason = event.reason if isinstance(event, Rejected) else self._unpickable(event.name, event.header)
+        reason = (
+            event.reason
+            if isinstance(event, Rejected)
+            else refusal(self._journal, self.name, event.name, event.header)
+        )
         if reason is not None:
             self._journal.note_failed(self._id, event.name, reason, event.fingerprint, now)
         elif isinstance(event, Ready):
             self._journal.note_ready(self._id, event.name, event.header, event.fingerprint, now)
         return reason
-
-    def _unpickable(self, name: str, header: ImageHeader) -> str | None:
-        """Return why a whole micrograph still cannot be picked in this session, None if it can."""
-        session = self._journal.session(self.name)
-        problem = unwritable(session.spec.micrograph_prefix, name)
-        if problem is not None:
-            return problem
-        try:
-            y, x = session.spec.params.pixel_size_yx(header)
-        except MicrographError as error:
-            return str(error)
-        size = (y * x) ** 0.5
-        if session.pixel_size_angstrom is None:
-            self._journal.set_pixel_size(self._id, size)
-        elif abs(size / session.pixel_size_angstrom - 1) > _PIXEL_SIZE_TOLERANCE:
-            return (
-                f"its pixel size is {size:.4g} Å, that of the session's other micrographs"
-                f" {session.pixel_size_angstrom:.4g} Å: give it a session of its own"
-            )
-        return None
 
     def _tell(self, events: list[Verdict], ready: list[Ready], failed: dict[str, str]) -> None:
         """Remember and publish what is in the journal now."""

@@ -1,0 +1,138 @@
+"""The process itself: starting, refusing to start, systemd, signals, memory."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.rig import Rig
+from tests.support import eventually
+
+
+def refused(rig: Rig, code: int, sentence: str) -> None:
+    rig.start(wait=False)
+    assert rig.process is not None
+    assert rig.process.wait(20) == code
+    last = rig.log.read_text().splitlines()[-1]
+    assert last.startswith("drpwatch: "), last
+    assert sentence in last
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(rig: Rig, tmp_path: Path) -> None:
+    rig.start()
+    assert rig.process is not None
+    other = Rig.__new__(Rig)
+    other.__dict__.update(rig.__dict__, log=tmp_path / "other.log", process=None)
+    refused(other, 1, f"another daemon (pid {rig.process.pid}) uses {rig.root / 'state'}")
+
+
+def test_a_port_in_use_is_refused(rig: Rig) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", rig.port))
+        taken.listen()
+        refused(rig, 78, f"daemon.http_port: 127.0.0.1:{rig.port} cannot be bound: address already in use")
+    assert not rig.socket.exists()
+
+
+def test_a_damaged_journal_is_refused(rig: Rig) -> None:
+    (rig.root / "state").mkdir()
+    (rig.root / "state/journal.db").write_bytes(b"no database at all" * 100)
+    refused(rig, 1, "damaged or unreadable")
+
+
+def test_what_a_killed_daemon_left_is_no_obstacle(rig: Rig) -> None:
+    rig.start()
+    rig.kill()
+    assert rig.socket.exists()
+    rig.start()
+    assert stat.S_IMODE(rig.socket.stat().st_mode) == 0o660
+    assert rig.stop() == 0
+    assert not rig.socket.exists()
+
+
+def test_systemd_is_told(rig: Rig, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        rig.start(
+            "--not-ready-s",
+            "1",
+            environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
+        )
+        messages: list[str] = []
+
+        def told(what: str) -> bool:
+            messages.append(manager.recv(4096).decode())
+            return what in messages[-1]
+
+        eventually(
+            lambda: told("STATUS=not picking: the fake device is not there yet"), 10, "why it is not ready"
+        )
+        eventually(lambda: told("READY=1"), 10, "ready")
+        assert any("EXTEND_TIMEOUT_USEC" in message for message in messages)
+        messages.clear()
+        eventually(lambda: told("WATCHDOG=1"), 2, "the watchdog is fed")
+        assert rig.process is not None
+        rig.process.send_signal(signal.SIGHUP)
+        eventually(lambda: told("RELOADING=1"), 5, "reloading")
+        eventually(lambda: told("READY=1"), 5, "ready again")
+        assert rig.stop() == 0
+        eventually(lambda: told("STOPPING=1"), 5, "stopping")
+
+
+def test_sighup_takes_the_log_level_and_names_what_needs_a_restart(rig: Rig) -> None:
+    rig.start()
+    text = rig.config.read_text()
+    rig.config.write_text(
+        text.replace("[daemon]", '[daemon]\nlog_level = "debug"').replace("settle_s = 0.2", "settle_s = 0.4")
+    )
+    assert rig.process is not None
+    rig.process.send_signal(signal.SIGHUP)
+    (event,) = eventually(lambda: rig.events("reloaded"), 5, "reloaded")
+    assert event["needs_restart"] == ["watch.settle_s"]
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    eventually(lambda: rig.events("micrograph_ready"), 5, "a debug event")
+    rig.config.write_text("[daemon]\nnonsense = 1\n")
+    rig.process.send_signal(signal.SIGHUP)
+    eventually(lambda: rig.events("reload_failed"), 5, "refused")
+    assert rig.answers()
+
+
+def test_stopping_does_not_wait_for_a_slow_micrograph(rig: Rig) -> None:
+    slow = Rig(rig.root, stop_timeout_s=1.0)
+    slow.start("--pick-s", "30")
+    slow.start_session()
+    slow.write("a.mrc", 1)
+    eventually(lambda: slow.counts()["ready"] == 1, 5, "taken")
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert slow.stop() == 0
+    assert time.monotonic() - started < 6
+    assert slow.events("stopped_hanging_threads")
+    slow.start()
+    slow.picked(1)
+
+
+def resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.timeout(120)
+def test_memory_stays_flat_over_500_micrographs(rig: Rig) -> None:
+    rig.start()
+    rig.start_session()
+    assert rig.process is not None
+    measured = []
+    for batch in range(5):
+        for n in range(100):
+            rig.write(f"mic_{batch}_{n}.mrc", n)
+        rig.picked(100 * (batch + 1), within_s=40)
+        measured.append(resident_mib(rig.process.pid))
+    print("MiB resident after each 100:", [round(size, 1) for size in measured])
+    assert measured[-1] - measured[0] < 6
