@@ -1,0 +1,214 @@
+"""The stages together, in this process, with fake pickers and faults where they can happen."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drpwatch.config import Config, Watch
+from drpwatch.errors import DeviceFault, DeviceNotReady, SessionError, WeightsError
+from drpwatch.formats import star
+from drpwatch.micrograph import PickParams
+from drpwatch.service.clock import Clock
+from drpwatch.service.control import SessionRequest
+from drpwatch.service.metrics import Metrics
+from drpwatch.service.pipeline import Pipeline
+from drpwatch.service.publish import Publisher
+from drpwatch.service.sessions import Sessions
+from tests.daemon.fake_picker import FakePickers
+from tests.daemon.rig import write_image
+from tests.session.faults import Faults, FaultyJournal, faulty_disk
+from tests.support import eventually
+
+
+class Plant:
+    """A pipeline and its control, on one session."""
+
+    def __init__(self, root: Path, pickers: FakePickers) -> None:
+        self.root, self.pickers = root, pickers
+        self.mics = root / "mics"
+        self.mics.mkdir()
+        self.faults = Faults()
+        self.journal = FaultyJournal(root / "journal.db", self.faults)
+        config = Config(watch=Watch(poll_interval_s=0.1, settle_s=0.1))
+        publisher = Publisher(Metrics())
+        self.pipeline = Pipeline(self.journal, config, pickers, publisher)
+        self.control = Sessions(self.journal, self.pipeline, publisher, Clock())
+
+    def start(self, **params: object) -> None:
+        self.pipeline.start()
+        self.control.start_session(SessionRequest("s1", self.mics, PickParams(150.0, **params)))
+
+    def write(self, name: str, seed: int = 1) -> None:
+        write_image(self.mics / f".{name}", seed)
+        (self.mics / f".{name}").rename(self.mics / name)
+
+    def recorded(self, picked: int, failed: int = 0) -> None:
+        def done() -> bool:
+            counts = self.control.session("s1").micrographs
+            return (counts.picked, counts.failed) == (picked, failed)
+
+        eventually(done, 10, f"{picked} picked and {failed} failed: {self.control.session('s1')}")
+
+    def rows(self) -> list[str]:
+        path = self.root / "drpwatch/s1/particles.star"
+        return sorted(set(star.read(path)["particles"].column("rlnMicrographName")))
+
+
+@pytest.fixture
+def pickers() -> FakePickers:
+    return FakePickers()
+
+
+@pytest.fixture
+def plant(tmp_path: Path, pickers: FakePickers) -> Iterator[Plant]:
+    made = Plant(tmp_path, pickers)
+    with faulty_disk(made.faults):
+        yield made
+        made.faults.disarm()
+        assert made.pipeline.stop(10)
+        made.journal.close()
+
+
+def test_an_error_that_nobody_foresaw_fails_one_micrograph(plant: Plant, pickers: FakePickers) -> None:
+    pickers.breaks = ZeroDivisionError
+    plant.start()
+    plant.write("a.mrc")
+    plant.recorded(0, failed=1)
+    (failed,) = plant.control.session("s1").failed
+    assert failed.reason == "unexpected ZeroDivisionError while picking: as the test wants it"
+    pickers.breaks = None
+    plant.write("b.mrc")
+    plant.recorded(1, failed=1)
+    assert plant.control.readiness().healthy
+
+
+def test_weights_that_are_gone_end_the_session_until_it_is_reopened(
+    plant: Plant, pickers: FakePickers
+) -> None:
+    pickers.models = ("general", "mine")
+    plant.start(model="mine")
+    pickers.models = ("general",)
+    plant.write("a.mrc")
+    eventually(lambda: plant.control.session("s1").state == "failed", 10, "failed")
+    view = plant.control.session("s1")
+    assert view.problems == ("model 'mine': no such file",)
+    assert view.micrographs.ready == 1
+    pickers.models = ("general", "mine")
+    plant.control.reopen("s1")
+    plant.recorded(1)
+
+
+def test_a_configured_model_that_is_missing_ends_the_daemon(plant: Plant, pickers: FakePickers) -> None:
+    pickers.models = ()
+    woken = threading.Event()
+    plant.pipeline.on_failure = woken.set
+    plant.pipeline.start()
+    assert woken.wait(10)
+    assert isinstance(plant.pipeline.failure, WeightsError)
+    assert not plant.control.liveness().healthy
+
+
+def test_a_device_that_goes_away_is_waited_for(plant: Plant, pickers: FakePickers) -> None:
+    plant.start()
+    eventually(plant.pipeline.warmed_up.is_set, 10, "warm")
+    pickers.breaks = DeviceNotReady
+    plant.write("a.mrc")
+    eventually(lambda: "as the test wants it" in plant.control.readiness().reasons, 10, "not ready")
+    assert plant.control.liveness().healthy
+    pickers.breaks = None
+    plant.recorded(1)
+    assert plant.control.readiness().healthy
+
+
+def test_after_a_device_fault_nothing_is_recorded(plant: Plant, pickers: FakePickers) -> None:
+    pickers.fault_at = 0
+    plant.start()
+    plant.write("a.mrc")
+    eventually(lambda: isinstance(plant.pipeline.failure, DeviceFault), 10, "the pipeline fails")
+    assert plant.pipeline.stop(10)
+    totals = plant.journal.totals(1)
+    assert (totals.ready, totals.picked, totals.failed) == (1, 0, 0)
+
+
+def test_a_full_disk_holds_one_session_until_there_is_room(plant: Plant, pickers: FakePickers) -> None:
+    plant.start()
+    plant.write("a.mrc")
+    plant.recorded(1)
+    full = threading.Event()
+    full.set()
+    real = plant.faults.call
+
+    def call(name: str, act, half=None):  # type: ignore[no-untyped-def]
+        if full.is_set() and name == "write":
+            raise OSError(28, "No space left on device")
+        return real(name, act, half)
+
+    plant.faults.call = call  # type: ignore[method-assign]
+    for name in ("b.mrc", "c.mrc"):
+        plant.write(name)
+    eventually(lambda: "no space left" in "".join(plant.control.session("s1").problems), 10, "a problem")
+    assert plant.rows() == ["a.mrc"]
+    assert not plant.control.readiness().healthy
+    full.clear()
+    plant.recorded(3)
+    assert plant.rows() == ["a.mrc", "b.mrc", "c.mrc"]
+    assert plant.control.session("s1").problems == ()
+
+
+def test_files_seen_while_the_journal_is_full_are_seen_again(plant: Plant) -> None:
+    plant.start()
+    plant.write("a.mrc")
+    plant.recorded(1)
+    plant.faults.arm(0, "refuse")
+    plant.write("b.mrc")
+    eventually(lambda: plant.faults.struck, 10, "the journal refuses")
+    plant.recorded(2)
+
+
+def test_a_file_that_changes_before_it_is_read_settles_again(plant: Plant, pickers: FakePickers) -> None:
+    pickers.gate = threading.Event()
+    plant.start()
+    for n in range(8):  # more than the loaders and queues take
+        plant.write(f"{n}.mrc", n)
+    eventually(lambda: plant.control.session("s1").micrographs.ready == 8, 10, "all are queued")
+    plant.write("0.mrc", 100)  # the oldest: not read yet
+    pickers.gate.set()
+    plant.recorded(8)
+    assert len(plant.rows()) == 8
+
+
+def test_verbs_are_refused_where_they_mean_nothing(plant: Plant) -> None:
+    plant.start()
+    with pytest.raises(SessionError, match="no session named nothing"):
+        plant.control.stop_session("nothing")
+    with pytest.raises(SessionError, match="session s1: cannot resume a session that is"):
+        plant.control.resume("s1")
+    request = SessionRequest("s2", plant.mics, PickParams(150.0))
+    (plant.root / "drpwatch/s2").mkdir(parents=True)
+    (plant.root / "drpwatch/s2/particles.star").write_text("of somebody else")
+    with pytest.raises(SessionError, match=r"has a particles\.star already"):
+        plant.control.start_session(request)
+    plant.control.start_session(replace(request, out_dir=plant.root / "elsewhere"))
+
+
+def test_loops_that_stop_beating_are_named(plant: Plant) -> None:
+    plant.start()
+    eventually(lambda: len(plant.pipeline.heartbeats.ages_s()) == 5, 10, "all loops beat")
+    assert plant.control.liveness().healthy
+    plant.pipeline.heartbeats._last["scanner"] -= 1000
+    assert "the scanner loop has made no progress" in plant.pipeline.heartbeats.stale(300)[0]
+
+
+def test_gauges_show_levels(plant: Plant) -> None:
+    plant.start()
+    plant.control.pause("s1")
+    plant.write("a.mrc")
+    eventually(lambda: plant.control.session("s1").micrographs.ready == 1, 10, "ready")
+    plant.pipeline.show_gauges()
+    page = plant.pipeline._publisher.metrics.render().decode()
+    assert 'drpwatch_ready_micrographs{session="s1"} 1.0' in page
+    assert "drpwatch_session_active 1.0" in page
+    assert 'drpwatch_oldest_unpicked_timestamp_seconds{session="s1"} 1.' in page
