@@ -53,6 +53,35 @@ class PickerFactory(Protocol):
         ...
 
 
+def pick_in_steps(
+    picker: Picker,
+    ready: ReadyMicrograph,
+    pixels: npt.NDArray[Any],
+    read_s: float,
+    beat: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Pick one micrograph, (h, w) pixels, and time each step.
+
+    Raises
+    ------
+    MicrographError
+        It cannot be picked.
+    DeviceError
+        The device cannot be used, now or any more.
+    """
+    seconds = {"read": read_s}
+    pixel_size_yx = ready.params.pixel_size_yx(ready.header)
+    started = time.perf_counter()
+    prepared = picker.prepare(pixels, pixel_size_yx, ready.params)
+    seconds["prepare"] = -started + (started := time.perf_counter())
+    candidate_map = picker.detect(prepared, ready.params)
+    beat()
+    seconds["detect"] = -started + (started := time.perf_counter())
+    picks = picker.choose(candidate_map)
+    seconds["choose"] = time.perf_counter() - started
+    return Outcome(ready, picks, seconds=seconds)
+
+
 class Picking:
     """Picks what the loaders hand over, one micrograph at a time.
 
@@ -127,7 +156,7 @@ class Picking:
         if picker is None:
             return None
         try:
-            return self._three_steps(picker, item)
+            return pick_in_steps(picker, ready, item.pixels, item.read_s, lambda: self._heartbeats.beat(LOOP))
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
         except DeviceNotReady as error:
@@ -138,20 +167,6 @@ class Picking:
         except Exception as error:  # noqa: BLE001 - top of a stage thread: it becomes the outcome
             self._publisher.crashed(LOOP, error)
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
-
-    def _three_steps(self, picker: Picker, item: Loaded) -> Outcome:
-        ready: ReadyMicrograph = item.ready
-        seconds = {"read": item.read_s}
-        pixel_size_yx = ready.params.pixel_size_yx(ready.header)
-        started = time.perf_counter()
-        prepared = picker.prepare(item.pixels, pixel_size_yx, ready.params)
-        seconds["prepare"] = -started + (started := time.perf_counter())
-        candidate_map = picker.detect(prepared, ready.params)
-        self._heartbeats.beat(LOOP)
-        seconds["detect"] = -started + (started := time.perf_counter())
-        picks = picker.choose(candidate_map)
-        seconds["choose"] = time.perf_counter() - started
-        return Outcome(ready, picks, seconds=seconds)
 
     def _picker(self, model: str, stop: threading.Event) -> Picker | None:
         """Return a loaded model, waiting for the device as long as it takes; None when stopped."""

@@ -8,7 +8,7 @@ brings files and journal together. Times are handed in.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drpwatch import __version__
@@ -73,6 +73,38 @@ class Journal(Views):
             )
             return self.session(name)
 
+    def respecify(self, spec: SessionSpec, now: float) -> SessionRecord:
+        """Give a session another specification; other parameters become a new version of them.
+
+        The outputs become dirty where they would look different. Other parameters leave the pixel size of
+        the outputs open again, unless they have it. What was picked stays as it is: see `withdraw`.
+
+        Raises
+        ------
+        SessionError
+            There is no session of that name.
+        """
+        with self.transaction():
+            session = self.session(spec.name)
+            if spec == session.spec:
+                return session
+            self._db.execute(
+                "UPDATE session SET watch_root = ?, out_dir = ?, glob = ?, micrograph_prefix = ? WHERE id = ?",
+                (str(spec.watch_root), str(spec.out_dir), spec.glob, spec.micrograph_prefix, session.id),
+            )
+            if spec.params != session.spec.params:
+                params_id = self._db.execute(
+                    "INSERT INTO params (session_id, version, json, created_at)"
+                    " SELECT ?, max(version) + 1, ?, ? FROM params WHERE session_id = ?",
+                    (session.id, json.dumps(spec.params.as_dict()), now, session.id),
+                ).lastrowid
+                self._db.execute(
+                    "UPDATE session SET params_id = ?, pixel_size_angstrom = ? WHERE id = ?",
+                    (params_id, spec.params.pixel_size_angstrom, session.id),
+                )
+            self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session.id,))
+            return self.session(spec.name)
+
     def set_pixel_size(self, session_id: int, pixel_size_angstrom: float) -> None:
         """Fix the pixel size that the outputs carry; those written with another one become dirty."""
         with self.transaction():
@@ -136,6 +168,14 @@ class Journal(Views):
                 "UPDATE micrograph SET state = 'waiting', reason = ? WHERE id = ? AND state = 'ready'",
                 (reason, micrograph_id),
             )
+
+    def withdraw(self, session_id: int, names: Iterable[str], reason: str, now: float) -> None:
+        """Take micrographs out of what the outputs hold; a new generation of each waits to be picked."""
+        with self.transaction():
+            for name in names:
+                self.note_waiting(session_id, name, reason, now)
+                self._unpublish_older(self._open(session_id, name, now))
+            self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session_id,))
 
     def _open(self, session_id: int, name: str, now: float) -> int:
         """Return the row to note on: the latest if it is still open, else that of a new generation."""

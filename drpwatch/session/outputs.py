@@ -18,7 +18,7 @@ happens in between:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -130,6 +130,18 @@ class SessionOutputs:
                     disk.remove(path)
             return self._record_replacing(outcome, rows, now)
         return self._record_appending(outcome, rows, now)
+
+    def withdraw(self, names: Collection[str], reason: str, now: float) -> None:
+        """Take away the rows and files of micrographs that are to be picked again.
+
+        All at once, before the first is picked: replacing them one by one would rewrite the session's
+        files as many times.
+        """
+        self._journal.withdraw(self._session_id, names, reason, now)
+        with self._explained():
+            for name in names:
+                disk.remove(self.directory / picks_name(name))
+        self.recover()
 
     def _fix_pixel_size(self, outcome: Outcome) -> None:
         """Let the first picks give the outputs their pixel size, where the user did not."""

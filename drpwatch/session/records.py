@@ -90,6 +90,7 @@ class MicrographRecord:
     ready_at: float | None
     recorded_at: float | None
     seconds: dict[str, float] = field(default_factory=dict)
+    params_id: int | None = None  # of the parameters that it was picked with
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def micrograph(row: sqlite3.Row) -> MicrographRecord:
         ready_at=row["ready_at"],
         recorded_at=row["recorded_at"],
         seconds=json.loads(row["seconds"]) if row["seconds"] else {},
+        params_id=row["params_id"],
     )
 
 

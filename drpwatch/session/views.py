@@ -65,6 +65,22 @@ class Views(Database):
                 return rows.ready(row, session)
         return None
 
+    def ready(self, session: SessionRecord, name: str) -> ReadyMicrograph:
+        """Return the ready micrograph of that name.
+
+        Raises
+        ------
+        SessionError
+            It is not ready.
+        """
+        found = self._all(
+            "SELECT * FROM micrograph WHERE session_id = ? AND name = ? AND latest = 1 AND state = 'ready'",
+            (session.id, name),
+        )
+        for row in found:
+            return rows.ready(row, session)
+        raise SessionError(f"session {session.spec.name}: {name} is not ready to be picked")
+
     def awaits(self, ready: ReadyMicrograph) -> bool:
         """Tell whether an outcome of this micrograph is still wanted.
 
@@ -116,7 +132,7 @@ class Views(Database):
         marks = ", ".join("?" * len(wanted))
         found = self._all(
             "SELECT id, name, generation, state, reason, size_bytes, mtime_ns, inode, n_picks, threshold,"  # noqa: S608
-            " weights_sha256, first_seen_at, ready_at, recorded_at, seconds FROM micrograph"
+            " weights_sha256, first_seen_at, ready_at, recorded_at, seconds, params_id FROM micrograph"
             f" WHERE session_id = ? AND latest = 1 AND state IN ({marks})"
             " ORDER BY coalesce(record_seq, 0) DESC, id DESC LIMIT ?",
             (session_id, *wanted, -1 if limit is None else limit),

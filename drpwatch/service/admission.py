@@ -1,0 +1,37 @@
+"""Which whole micrographs a session takes: the checks between a header and the queue.
+
+The same for the daemon and for `drpwatch pick`, so that both refuse with the same words.
+"""
+
+from __future__ import annotations
+
+from drpwatch.errors import MicrographError
+from drpwatch.micrograph import ImageHeader
+from drpwatch.session.journal import Journal
+from drpwatch.session.outputs import unwritable
+
+_PIXEL_SIZE_TOLERANCE = 0.005  # headers round; two magnifications differ by far more
+
+
+def refusal(journal: Journal, session_name: str, name: str, header: ImageHeader) -> str | None:
+    """Return why a whole micrograph still cannot be picked in this session, None if it can.
+
+    The first one that can fixes the pixel size of the session's outputs.
+    """
+    session = journal.session(session_name)
+    problem = unwritable(session.spec.micrograph_prefix, name)
+    if problem is not None:
+        return problem
+    try:
+        y, x = session.spec.params.pixel_size_yx(header)
+    except MicrographError as error:
+        return str(error)
+    size = (y * x) ** 0.5
+    if session.pixel_size_angstrom is None:
+        journal.set_pixel_size(session.id, size)
+    elif abs(size / session.pixel_size_angstrom - 1) > _PIXEL_SIZE_TOLERANCE:
+        return (
+            f"its pixel size is {size:.4g} Å, that of the session's other micrographs"
+            f" {session.pixel_size_angstrom:.4g} Å: pick it in a session, or into an output directory, of its own"
+        )
+    return None
