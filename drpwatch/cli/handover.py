@@ -12,7 +12,7 @@ from drpwatch.cli.client import Json
 _BOX_DIAMETERS = 1.5
 _BACKGROUND_RADIUS_BOXES = 0.375
 
-_MICROGRAPHS = "CtfFind/job003/micrographs_ctf.star"
+MICROGRAPHS_STAR = "CtfFind/job003/micrographs_ctf.star"
 
 
 def extraction_commands(view: Json) -> str:
@@ -27,11 +27,11 @@ def extraction_commands(view: Json) -> str:
     return f"""\
 To extract the particles (put your own micrographs STAR and job numbers):
   RELION 4 and 5, in the project's directory (in the GUI: Extract, Input coordinates = the autopick.star):
-    relion_preprocess --i {_MICROGRAPHS} \\
+    relion_preprocess --i {MICROGRAPHS_STAR} \\
       --coord_list {shlex.quote(f"{out}/autopick.star")} \\
       {extract}
   RELION 3.1:
-    relion_preprocess --i {_MICROGRAPHS} \\
+    relion_preprocess --i {MICROGRAPHS_STAR} \\
       --coord_dir {shlex.quote(f"{out}/")} --coord_suffix _autopick.star \\
       {extract}
   cryoSPARC: Import Particle Stack with Particle meta path = {out}/particles.star,

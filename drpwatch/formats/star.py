@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
     "autopick_row",
     "coords_suffix",
     "micrograph_picks",
+    "micrographs",
     "particles_header",
     "particles_rows",
     "quote",
@@ -63,6 +65,7 @@ _PICK_LABELS = (
     "rlnAutopickFigureOfMerit",
     "rlnAnglePsi",
 )
+_MICROGRAPH_LABELS = ("rlnMicrographName", "rlnOpticsGroup")
 _AUTOPICK_LABELS = ("rlnMicrographName", "rlnMicrographCoordinates")
 
 _KEYWORD = re.compile(r"(?i)(data_|save_|loop_$|stop_$|global_$)")
@@ -96,13 +99,19 @@ class Optics:
 
 def particles_header(optics: Optics) -> bytes:
     """Return the start of a session's particle file: `data_optics`, and `data_particles` without rows."""
-    pixel_size = f"{optics.pixel_size_angstrom:.6f}"
-    row = (
-        f"{optics.group_name} 1 {pixel_size} {pixel_size} {optics.voltage_kv:.6f} "
-        f"{optics.spherical_aberration_mm:.6f} {optics.amplitude_contrast:.6f}\n"
-    )
-    text = _loop("optics", _OPTICS_LABELS) + row + "\n" + _loop("particles", _PARTICLE_LABELS)
-    return text.encode()
+    return (_optics_block(optics) + _loop("particles", _PARTICLE_LABELS)).encode()
+
+
+def micrographs(names: Iterable[str], optics: Optics) -> bytes:
+    """Return a whole micrographs STAR, as RELION's extraction takes it, without CTF parameters.
+
+    Raises
+    ------
+    StarError
+        A name cannot be written.
+    """
+    rows = "".join(f"{quote(name)} 1\n" for name in names)
+    return (_optics_block(optics) + _loop("micrographs", _MICROGRAPH_LABELS) + rows).encode()
 
 
 def particles_rows(
@@ -240,6 +249,16 @@ def rows_xy(
         raise StarError("a coordinate or score is not finite and cannot be written to a file")
     # Adding zero turns -0.0 into 0.0, so that equal picks are equal bytes.
     return [(x, y, value) for y, x, value in (table + 0.0).tolist()]
+
+
+def _optics_block(optics: Optics) -> str:
+    """Return `data_optics` with its one group, and the empty line after it."""
+    pixel_size = f"{optics.pixel_size_angstrom:.6f}"
+    row = (
+        f"{optics.group_name} 1 {pixel_size} {pixel_size} {optics.voltage_kv:.6f} "
+        f"{optics.spherical_aberration_mm:.6f} {optics.amplitude_contrast:.6f}\n"
+    )
+    return _loop("optics", _OPTICS_LABELS) + row + "\n"
 
 
 def _loop(name: str, labels: tuple[str, ...]) -> str:

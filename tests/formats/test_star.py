@@ -52,6 +52,16 @@ class TestTexts:
         assert star.read(text)[""].rows == ()
         assert star.particles_rows(NAME, np.empty((0, 2)), np.empty(0)) == b""
 
+    def test_the_micrographs_that_relion_extracts_from(self):
+        assert star.micrographs([NAME, "Grid 1/b.mrc"], OPTICS).decode() == (
+            "\n# version 30001\n\ndata_optics\n\nloop_\n_rlnOpticsGroupName #1\n_rlnOpticsGroup #2\n"
+            "_rlnMicrographOriginalPixelSize #3\n_rlnMicrographPixelSize #4\n_rlnVoltage #5\n"
+            "_rlnSphericalAberration #6\n_rlnAmplitudeContrast #7\n"
+            "opticsGroup1 1 0.885000 0.885000 300.000000 2.700000 0.100000\n\n"
+            "\n# version 30001\n\ndata_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n"
+            f"{NAME} 1\n'Grid 1/b.mrc' 1\n"
+        )
+
     def test_the_list_for_relion_4(self):
         row = star.autopick_row(NAME, "AutoPick/job004/Movies/foo_0001_autopick.star")
         assert (star.autopick_header() + row).decode() == (
