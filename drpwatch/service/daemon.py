@@ -98,9 +98,6 @@ class Daemon:
             journal.on_commit = metrics.journal_commit_seconds.observe
             publisher = Publisher(metrics, self._clock)
             pipeline = Pipeline(journal, self._config, self._factory, publisher, self._clock)
-            for session in journal.sessions(WATCHING):
-                metrics.add_session(session.spec.name, session.state)
-            pipeline.recorder.recover()
             parts.enter_context(self._serving(Sessions(journal, pipeline, publisher, self._clock), metrics))
             parts.enter_context(self._picking(pipeline))
             self._main_loop(signals, pipeline, journal)
@@ -168,7 +165,7 @@ class Daemon:
             self._notifier.alive()
         status = _status(pipeline, journal)
         if not self._ready:
-            if pipeline.warmed_up.is_set():
+            if pipeline.warmed_up.is_set() and pipeline.recorder.recovered.is_set():
                 self._ready = True
                 self._notifier.ready(status)
                 log.info("ready")

@@ -29,6 +29,7 @@ from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 
 _OUTCOMES = 8  # picks are small
+_SHOWN_AFTER_END_S = 300.0  # long enough for a last scrape
 _LOADED = 2  # one that is picked next, and one behind it
 
 
@@ -97,6 +98,7 @@ class Pipeline:
             )
             for number in range(1, config.pick.loaders + 1)
         ]
+        self._shown: set[str] = set()  # sessions that have series
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -140,6 +142,7 @@ class Pipeline:
                 metrics.heartbeat_timestamp_seconds.labels(loop=loop).set(now - max(of_loop))
         live = self._journal.sessions(WATCHING)
         metrics.session_active.set(len(live))
+        self._show_only({session.spec.name: session.state for session in live}, now)
         for session in live:
             name = session.spec.name
             totals = self._journal.totals(session.id)
@@ -154,6 +157,18 @@ class Pipeline:
         ):
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
+
+    def _show_only(self, live: dict[str, SessionState], now: float) -> None:
+        """Begin the series of live sessions, and end those of sessions that ended a while ago."""
+        metrics = self._publisher.metrics
+        for name, state in live.items():
+            if name not in self._shown:
+                metrics.add_session(name, state)
+                self._shown.add(name)
+        for name in self._shown - live.keys():
+            if now - self._journal.session(name).changed_at > _SHOWN_AFTER_END_S:
+                metrics.forget_session(name)
+                self._shown.remove(name)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:

@@ -55,19 +55,23 @@ class Recorder:
         self._clock = clock
         self._desks: dict[str, _Desk] = {}
         self._next_check_s = 0.0
+        self.recovered = threading.Event()
+        """Set once the outputs of every live session are as the journal says, or have a problem."""
 
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what keeps a session's outcomes from being recorded."""
         desk = self._desks.get(session)
         return (desk.problem,) if desk is not None and desk.problem is not None else ()
 
-    def recover(self) -> None:
-        """Bring the outputs of all live sessions in step with the journal; what fails is retried later."""
+    def run(self, no_more: threading.Event, abandon: threading.Event) -> None:
+        """Bring outputs in step with the journal, then record.
+
+        Ends when `no_more` is set and the channel is empty, or abandoned.
+        """
+        self._heartbeats.beat(LOOP)
         for session in self._journal.sessions(WATCHING):
             self._look_after(self._desk(session))
-
-    def run(self, no_more: threading.Event, abandon: threading.Event) -> None:
-        """Record until `no_more` is set and the channel is empty, or abandoned."""
+        self.recovered.set()
         while not abandon.is_set():
             self._heartbeats.beat(LOOP)
             outcome = self._outcomes.get()
@@ -153,6 +157,7 @@ class Recorder:
         """Repair outputs that are dirty, missing or too long."""
         try:
             desk.outputs.recover()
+            self._publisher.free(desk.outputs.session, desk.outputs.free_bytes)
         except (OutputError, JournalError) as error:
             self._hold(desk, desk.outputs.session, error)
         else:

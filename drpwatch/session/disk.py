@@ -20,6 +20,12 @@ def size_bytes(path: Path) -> int | None:
         return None
 
 
+def free_bytes(directory: Path) -> int:
+    """Return how much an ordinary user can still write to the file system of a directory."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
 def append(path: Path, data: bytes) -> None:
     """Append to a file in one write, so that a reader never sees the start of a row without its end.
 

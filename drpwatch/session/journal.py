@@ -234,7 +234,6 @@ class Journal(Views):
                 "weights_sha256": picks.weights_sha256,
                 "n_picks": picks.count,
                 "n_candidates": len(picks.score),
-                "candidates": rows.pack(picks),
                 "threshold": float(picks.threshold),
             }
         values |= {
@@ -249,6 +248,11 @@ class Journal(Views):
             " WHERE id = :id",
             values | {"id": micrograph_id, "session_id": session_id},
         )
+        if picks is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO candidates (micrograph_id, yx_score) VALUES (?, ?)",
+                (micrograph_id, rows.pack(picks)),
+            )
 
     def _unpublish_older(self, micrograph_id: int) -> bool:
         """Take earlier generations out of what the outputs hold; return whether there were any."""

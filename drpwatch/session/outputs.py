@@ -79,6 +79,12 @@ class SessionOutputs:
         names = (PARTICLES, AUTOPICK, COORDS_SUFFIX)
         return tuple(self.directory / name for name in names if (self.directory / name).exists())
 
+    @property
+    def free_bytes(self) -> int:
+        """Room on the file system of the outputs."""
+        with self._explained():
+            return disk.free_bytes(self.directory)
+
     def recover(self) -> None:
         """Make the files what the journal says: create, cut or rebuild them.
 

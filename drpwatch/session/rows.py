@@ -102,6 +102,6 @@ def micrograph(row: sqlite3.Row) -> MicrographRecord:
 
 def published(row: sqlite3.Row) -> PublishedPicks:
     """Read what the outputs hold of one row."""
-    candidates = unpack(row["candidates"])  # (n, 3)
+    candidates = unpack(row["yx_score"])  # (n, 3)
     chosen = candidates[candidates[:, 2] >= np.float32(row["threshold"])]
     return PublishedPicks(name=row["name"], yx_px=chosen[:, :2], score=chosen[:, 2])

@@ -58,7 +58,6 @@ MIGRATIONS = (
         params_id INTEGER REFERENCES params(id),
         weights_sha256 TEXT, code_version TEXT,
         n_picks INTEGER, n_candidates INTEGER,
-        candidates BLOB,                         -- float32 little-endian (n, 3): y, x, score; best first
         threshold REAL,
         record_seq INTEGER,                      -- order of the rows in the outputs
         seconds TEXT,                            -- JSON, per stage
@@ -67,6 +66,11 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX micrograph_by_state ON micrograph (session_id, latest, state, ready_at, recorded_at);
     CREATE INDEX micrograph_by_record ON micrograph (session_id, record_seq);
+    CREATE INDEX micrograph_by_publication ON micrograph (session_id, published, n_picks, recorded_at);
+    CREATE TABLE candidates (                    -- apart, so that counting micrographs stays cheap
+        micrograph_id INTEGER PRIMARY KEY REFERENCES micrograph(id),
+        yx_score BLOB NOT NULL                   -- float32 little-endian (n, 3): y, x, score; best first
+    ) STRICT;
     CREATE TABLE output (
         session_id INTEGER NOT NULL REFERENCES session(id),
         file TEXT NOT NULL,

@@ -108,7 +108,8 @@ class Views(Database):
         last = 0
         while True:
             batch = self._all(
-                "SELECT name, record_seq, candidates, threshold FROM micrograph"
+                "SELECT name, record_seq, yx_score, threshold FROM micrograph"
+                " JOIN candidates ON candidates.micrograph_id = micrograph.id"
                 " WHERE session_id = ? AND published = 1 AND record_seq > ? ORDER BY record_seq LIMIT ?",
                 (session_id, last, _BATCH_ROWS),
             )
@@ -134,7 +135,7 @@ class Views(Database):
             "SELECT id, name, generation, state, reason, size_bytes, mtime_ns, inode, n_picks, threshold,"  # noqa: S608
             " weights_sha256, first_seen_at, ready_at, recorded_at, seconds, params_id FROM micrograph"
             f" WHERE session_id = ? AND latest = 1 AND state IN ({marks})"
-            " ORDER BY coalesce(record_seq, 0) DESC, id DESC LIMIT ?",
+            " ORDER BY record_seq DESC, id DESC LIMIT ?",
             (session_id, *wanted, -1 if limit is None else limit),
         )
         return [rows.micrograph(row) for row in found]

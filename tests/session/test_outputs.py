@@ -51,8 +51,8 @@ def test_candidates_below_the_threshold_are_kept_but_not_written(scratch: Path) 
     record(bench, "a.mrc", [0.9, third, 0.3], threshold=1 / 3)  # the score is the threshold, in float32
     (published,) = bench.journal.published(bench.session.id)
     np.testing.assert_array_equal(published.score, np.float32([0.9, third]))
-    (row,) = bench.journal._all("SELECT n_picks, n_candidates, candidates FROM micrograph", ())
-    assert (row["n_picks"], row["n_candidates"], len(row["candidates"])) == (2, 3, 36)
+    (row,) = bench.journal._all("SELECT n_picks, n_candidates, yx_score FROM micrograph JOIN candidates", ())
+    assert (row["n_picks"], row["n_candidates"], len(row["yx_score"])) == (2, 3, 36)
 
 
 def test_zero_picks_are_a_result(scratch: Path) -> None:
