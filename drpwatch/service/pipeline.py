@@ -84,22 +84,22 @@ class Pipeline:
             publisher,
             self.heartbeats,
         )
-        self._loaders = [
-            Loader(
-                f"loader-{number}",
-                journal,
-                self.dispatcher,
-                self._buffers,
-                self._loaded,
-                self._outcomes,
-                self.scanner.settle_again,
-                publisher,
-                self.heartbeats,
-            )
-            for number in range(1, config.pick.loaders + 1)
-        ]
+        self._loaders = [self._loader(number) for number in range(1, config.pick.loaders + 1)]
         self._shown: set[str] = set()  # sessions that have series
         self._threads: list[threading.Thread] = []
+
+    def _loader(self, number: int) -> Loader:
+        return Loader(
+            f"loader-{number}",
+            self._journal,
+            self.dispatcher,
+            self._buffers,
+            self._loaded,
+            self._outcomes,
+            self.scanner.settle_again,
+            self._publisher,
+            self.heartbeats,
+        )
 
     def start(self) -> None:
         """Start all threads, the end of the stream first."""
