@@ -38,7 +38,10 @@ model = {model}
 
 
 class OwnDaemon:
-    """`python -m drpwatch run` for as long as the context lasts."""
+    """`drpwatch run` for as long as the context lasts.
+
+    It is started with `-P`: what lies in the current directory must not take drpwatch's place.
+    """
 
     def __init__(self, folder: Path, model: str) -> None:
         self._config = folder / "config.toml"
@@ -55,7 +58,7 @@ class OwnDaemon:
             self._config.write_text(self._settings(), encoding="utf-8")
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - this very program
-                    [sys.executable, "-m", "drpwatch", "run", "--config", str(self._config)],
+                    [sys.executable, "-P", "-m", "drpwatch", "run", "--config", str(self._config)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
