@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
-from drpwatch.cli import run, session
+from drpwatch.cli import demo, evaluate, model, pick, run, session, simulate, train
 from drpwatch.errors import DrpwatchError
 
 DAEMON_PANEL = "The daemon and its sessions"
@@ -48,6 +48,12 @@ def _register() -> None:
     """Give each command its name and its place in `--help`."""
     app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
+    app.command(rich_help_panel=FILES_PANEL)(pick.pick)
+    app.command(rich_help_panel=FILES_PANEL)(evaluate.evaluate)
+    app.add_typer(model.app, name="model", rich_help_panel=MODEL_PANEL)
+    app.command(rich_help_panel=MODEL_PANEL)(simulate.simulate)
+    app.command(rich_help_panel=MODEL_PANEL)(train.train)
+    app.command(rich_help_panel=DAEMON_PANEL)(demo.demo)
 
 
 def _print_version(asked: bool) -> None:
