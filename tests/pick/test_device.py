@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from drpwatch.errors import DeviceFault, DeviceNotReady
+from drpwatch.pick import device
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Say which NVIDIA device nodes the machine has."""
+
+    def have(*names: str) -> None:
+        monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / name for name in names]))
+
+    return have
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu(nodes):
+    nodes()
+    assert device.resolve("auto") == torch.device("cpu")
+
+
+@no_gpu
+def test_auto_does_not_fall_back_where_there_is_one(nodes):
+    nodes("nvidia0")
+    with pytest.raises(DeviceNotReady, match='device "cuda"'):
+        device.resolve("auto")
+
+
+@no_gpu
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+def test_a_gpu_that_is_asked_for_and_not_there_is_not_ready(name):
+    with pytest.raises(DeviceNotReady, match=f'device "{name}"'):
+        device.resolve(name)
+
+
+def test_threads_are_set():
+    before = torch.get_num_threads()
+    device.resolve("cpu", threads=1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+def test_an_accelerator_error_is_a_fault():
+    with pytest.raises(DeviceFault, match="CUDA error: an illegal memory access"), device.faults():
+        raise torch.AcceleratorError("an illegal memory access\nCompile with ...")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_auto_is_the_gpu_where_there_is_one():
+    assert device.resolve("auto").type == "cuda"
