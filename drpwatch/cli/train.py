@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,9 @@ def train(
     )
     target = str(resolve(device, threads))
     with _Bars() as bars:
-        info = cook(recipe, maps or [], target, {"command": _command()}, output, bars.report)
+        info = cook(
+            recipe, maps or [], target, {"command": _command(), "commit": _commit()}, output, bars.report
+        )
     print(
         f"{output}: threshold {info.threshold:.3f}, F {info.provenance['f_on_held_back_simulations']:.3f} "
         "on simulations that it was not trained on"
@@ -70,6 +73,17 @@ def train(
 def _command() -> str:
     """Return the command line as it was typed, for the weights' provenance."""
     return " ".join(["drpwatch", *sys.argv[1:]])
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that trains, None outside of one."""
+    here = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 class _Bars:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import nn
 
 from drpwatch.errors import WeightsError
@@ -123,7 +123,7 @@ def save_weights(path: Path, info: WeightsInfo, detector: nn.Module, classifier:
             f"classifier.{k}": v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()
         }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"drpwatch": json.dumps({"format": FORMAT, **asdict(info)})})
+    path.write_bytes(save(tensors, metadata={"drpwatch": json.dumps({"format": FORMAT, **asdict(info)})}))
 
 
 def read_info(path: Path) -> WeightsInfo:

@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, float], None]
 """Called with the number of steps done and the latest loss."""
 
+_FEW_PARTICLES = 5  # with fewer, the F of a scene is mostly luck
+
 LabelSource = Literal["truth", "confidence"]
 
 
@@ -159,7 +161,7 @@ def calibrate(classifier: nn.Module | None, judged: Sequence[Judged]) -> tuple[C
     Returns
     -------
     calibration, threshold, f
-        The threshold is the one with the best F over all examples, and that F.
+        The threshold is the one with the best mean F of an example, and that F.
     """
     rows, labels = [], []
     for one in judged:
@@ -169,14 +171,28 @@ def calibrate(classifier: nn.Module | None, judged: Sequence[Judged]) -> tuple[C
     known = ~np.isnan(label)
     weights = _logistic_regression(x[known], label[known])
     calibration = Calibration(*(float(w) for w in weights))
-    score = 1 / (1 + np.exp(-(x @ weights)))
-    found = np.nan_to_num(label, nan=0.0)  # an unclear candidate is a second pick of one particle
-    truths = sum(len(one.example.yx_px) for one in judged)
-    order = np.argsort(-score)
-    true = np.cumsum(found[order])
-    f = 2 * true / (np.arange(1, len(order) + 1) + truths)
-    best = int(np.argmax(f))
-    return calibration, float(score[order][best]), float(f[best])
+    threshold, f = _best_threshold([1 / (1 + np.exp(-(row @ weights))) for row in rows], judged)
+    return calibration, threshold, f
+
+
+def _best_threshold(
+    scores: Sequence[npt.NDArray[np.float64]], judged: Sequence[Judged]
+) -> tuple[float, float]:
+    """Return the threshold with the best mean F of the scenes that hold particles, and that F.
+
+    The mean over scenes, not the pooled F: a hard data set counts as much as an easy one.
+    """
+    thresholds = np.arange(0.05, 0.91, 0.01)
+    fs = []
+    for score, one in zip(scores, judged, strict=True):
+        truths = len(one.example.yx_px)
+        if truths >= _FEW_PARTICLES:
+            true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle
+            chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
+            fs.append(2 * (chosen * true).sum(axis=1) / (chosen.sum(axis=1) + truths))
+    mean = np.mean(fs, axis=0)
+    best = int(np.argmax(mean))
+    return float(thresholds[best]), float(mean[best])
 
 
 def features(classifier: nn.Module | None, one: Judged) -> npt.NDArray[np.float64]:

@@ -74,11 +74,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
         ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        visibility=float(np.exp(rng.uniform(np.log(3), np.log(30)))),
-        coverage=float(
-            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.1, 0.25, 0.65])
-        ),
-        spacing=float(rng.uniform(0.6, 1.2)),
+        visibility=float(np.exp(rng.uniform(np.log(2.5), np.log(25)))),
+        coverage=float(rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.1, 0.2, 0.7])),
+        spacing=float(rng.uniform(0.55, 1.15)),
         preferred_view=bool(rng.random() < 0.15),
         clustered=bool(rng.random() < 0.25),
         blemished=float(rng.choice([0.0, 1.0], p=[0.25, 0.75])),
