@@ -36,18 +36,47 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     try:
         torch.zeros(1, device=device)
     except RuntimeError as error:
-        raise DeviceNotReady(f'device "{device}": {_first_line(error)}') from error
+        raise DeviceNotReady(f'device "{device}": {first_line(error)}') from error
     return torch.device(device)
 
 
 @contextmanager
 def faults() -> Iterator[None]:
-    """Turn a sticky CUDA error, after which no result of this process can be trusted, into a DeviceFault."""
+    """Turn errors of the device into ours.
+
+    Raises
+    ------
+    DeviceNotReady
+        Its memory is full, maybe with the work of others: the caller may try again later.
+    DeviceFault
+        A sticky error, after which no result of this process can be trusted.
+    """
+    full = ""
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        full = first_line(error)  # raised below, where no traceback holds the tensors of the failed work
     except torch.AcceleratorError as error:
-        raise DeviceFault(f"CUDA error: {_first_line(error)}") from error
+        raise DeviceFault(f"CUDA error: {first_line(error)}") from error
+    if full:
+        torch.cuda.empty_cache()
+        raise DeviceNotReady(f"out of memory on the device: {full}")
 
 
-def _first_line(error: BaseException) -> str:
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """Return the device's memory: what this process holds, and what there is; empty for a CPU."""
+    if device.type != "cuda":
+        return {}
+    free, total = torch.cuda.mem_get_info(device)
+    return {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+        "free": free,
+        "total": total,
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """Return the sentence of an error that may bring its whole backtrace."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,13 +10,15 @@ import numpy.typing as npt
 import torch
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
-from drpwatch.pick.device import faults, resolve
+from drpwatch.pick.device import faults, memory_bytes, resolve
 from drpwatch.pick.networks import detect_in_tiles, patches_at
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
 from drpwatch.pick.weights import Weights, find, load_weights
 
 _CLASSIFIER_BATCH = 256
+_CPU_TILE_PX = 256  # the activations of a tile stay in the cache
+_GPU_TILE_PX = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,8 @@ class Picker:
     def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
         """Run the detector."""
         with faults(), torch.inference_mode():
-            return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image), params)
+            tile_px = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
+            return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image, tile_px), params)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
@@ -122,6 +125,10 @@ class Picker:
             + weights.classifier * log_odds
         )
         return np.asarray(1 / (1 + np.exp(-np.clip(logit, -50, 50))), dtype=np.float32)
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the device's memory by kind; empty for a CPU."""
+        return memory_bytes(self.device)
 
     def _inside(self, found: Candidates, prepared: PreparedImage) -> npt.NDArray[np.bool_]:
         """Return the mask of candidates that keep the border's distance from the edge of the picture."""

@@ -40,6 +40,10 @@ class Picker(Protocol):
         """Turn the detector's map into picks."""
         ...
 
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the device's memory by kind; empty for a CPU."""
+        ...
+
 
 class PickerFactory(Protocol):
     """Where pickers come from; a fake one keeps tests away from torch."""
@@ -156,7 +160,12 @@ class Picking:
         if picker is None:
             return None
         try:
-            return pick_in_steps(picker, ready, item.pixels, item.read_s, lambda: self._heartbeats.beat(LOOP))
+            outcome = pick_in_steps(
+                picker, ready, item.pixels, item.read_s, lambda: self._heartbeats.beat(LOOP)
+            )
+            for kind, size_bytes in picker.memory_bytes().items():
+                self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
+            return outcome
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
         except DeviceNotReady as error:

@@ -69,5 +69,8 @@ class FakePickers:
             raise self.breaks("as the test wants it")
         return prepared, params
 
+    def memory_bytes(self) -> dict[str, int]:
+        return {"allocated": 1000}
+
     def choose(self, candidate_map: Any) -> Picks:
         return picks_of(*candidate_map)

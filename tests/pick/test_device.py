@@ -54,3 +54,17 @@ def test_an_accelerator_error_is_a_fault():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_auto_is_the_gpu_where_there_is_one():
     assert device.resolve("auto").type == "cuda"
+
+
+def test_full_memory_is_not_a_fault_of_the_micrograph():
+    with pytest.raises(DeviceNotReady, match="out of memory on the device: CUDA out of memory"), device.faults():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+
+def test_a_sticky_error_is_a_fault():
+    with pytest.raises(DeviceFault, match="illegal memory access"), device.faults():
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+
+def test_a_cpu_has_no_device_memory():
+    assert device.memory_bytes(torch.device("cpu")) == {}
