@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +119,8 @@ def _saddles(surface: FloatArray, start: npt.NDArray[np.int64], end: npt.NDArray
 
 def refine(surface: FloatArray, yx: npt.NDArray[np.int64]) -> FloatArray:
     """Return sub-pixel centres, (n, 2): the vertex of the parabola through three pixels, along each axis."""
-    padded = np.pad(surface, 1, mode="reflect" if min(surface.shape) > 1 else "edge")  # no shift over a border
+    mode: Literal["reflect", "edge"] = "reflect" if min(surface.shape) > 1 else "edge"
+    padded = np.pad(surface, 1, mode=mode)  # reflected, so that no peak moves over the border
     y, x = yx[:, 0] + 1, yx[:, 1] + 1
     here = padded[y, x]
     refined = yx.astype(np.float32)

@@ -5,7 +5,7 @@ A density is 1 inside protein and 0 in ice, so that a projection is the protein'
 
 from __future__ import annotations
 
-import gzip
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def species_from_map(path: Path) -> Species:
         with mrcfile.open(path, permissive=True) as mrc:
             values = np.asarray(mrc.data, dtype=np.float32)
             voxel = float(mrc.voxel_size.x)
-    except (OSError, ValueError, TypeError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
         raise UsageError(f"{path}: not a readable map ({error})") from error
     if values.ndim != 3 or min(values.shape) < 4 or voxel <= 0:
         raise UsageError(f"{path}: not a 3-D map with a voxel size")

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+
+from drpwatch.pick.preprocess import Preprocessing
+from drpwatch.train.dataset import SCENE_PX, crops, distance_map, make_example
+from drpwatch.train.shapes import load_species
+
+CONSTANTS = Preprocessing()
+
+
+@pytest.fixture(scope="module")
+def species():
+    return load_species([], 2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def examples(species):
+    return [make_example(species, CONSTANTS, seed=3, number=n) for n in range(3)]
+
+
+def test_an_example_is_what_the_networks_see(examples):
+    for one in examples:
+        assert one.image.shape == one.label.shape == one.weight.shape == (SCENE_PX, SCENE_PX)
+        assert one.image.dtype == one.label.dtype == torch.float32
+        assert bool(torch.isfinite(one.image).all())
+        assert float(one.image.abs().max()) <= CONSTANTS.clip_sigmas
+        assert one.diameter_px == CONSTANTS.working_diameter_px
+        assert 0 <= float(one.label.min()) <= float(one.label.max()) <= 1
+
+
+def test_seed_and_number_decide(species, examples):
+    again = make_example(species, CONSTANTS, seed=3, number=1)
+    assert torch.equal(again.image, examples[1].image)
+    assert torch.equal(again.label, examples[1].label)
+    assert not torch.equal(again.image, examples[2].image)
+
+
+def test_the_label_is_one_at_a_centre_and_falls_to_its_border():
+    label = distance_map(np.array([[20.0, 30.0]], np.float32), (50, 60), radius_px=8.0)
+    assert label[20, 30] == 1
+    assert label[24, 30] == pytest.approx(0.5)
+    assert label[20, 37] == pytest.approx(1 / 8)
+    assert label[28, 30] == label[11, 30] == label[45, 5] == 0
+
+
+def test_labels_of_neighbours_do_not_add_up():
+    label = distance_map(np.array([[20, 20], [20, 24]], np.float32), (40, 40), radius_px=8.0)
+    assert label.max() == 1
+    assert label[20, 22] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (39.6, 49.7), (-3, 20)])
+def test_labels_at_the_edge(place):
+    label = distance_map(np.array([place], np.float32), (40, 50), radius_px=6.0)
+    assert label.shape == (40, 50)
+    assert 0 < label.max() <= 1
+
+
+def test_crops_turn_image_label_and_weight_together(examples):
+    rng = np.random.default_rng(0)
+    image, label, weight = crops(examples, 64, 12, rng)
+    assert image.shape == label.shape == weight.shape == (12, 1, 64, 64)
+    same = np.random.default_rng(0)
+    assert torch.equal(crops(examples, 64, 12, same)[0], image)
+    marked = [type(one)(one.label, one.label, one.label, one.yx_px, one.diameter_px) for one in examples]
+    image, label, weight = crops(marked, 64, 12, rng)
+    assert torch.equal(image, label)
+    assert torch.equal(image, weight)
