@@ -58,7 +58,9 @@ def simulate(
     print(
         f"{count} micrographs with {particles} particles of {species.name} in {out}, truth in {out / TRUTH}"
     )
-    print(f"pick them with --diameter-angstrom {species.diameter_angstrom:.0f}")
+    # A header that says 1.0 says nothing: see `formats.mrc`.
+    unsaid = " --pixel-size-angstrom 1" if pixel_size_angstrom == 1 else ""
+    print(f"pick them with --diameter-angstrom {species.diameter_angstrom:.0f}{unsaid}")
 
 
 def _shape(text: str) -> tuple[int, int]:

@@ -197,6 +197,9 @@ def test_simulate_tells_the_diameter(tmp_path, capsys):
     small = ["--count", "1", "--shape", "200x240", "--pixel-size-angstrom", "4", "--dtype", "int8"]
     assert main(["simulate", "-o", str(tmp_path / "sim"), *small, "--diameter-angstrom", "180"]) == 0
     assert "pick them with --diameter-angstrom 180" in capsys.readouterr().out
+    one = ["--pixel-size-angstrom", "1", "--shape", "400x400", "--count", "1"]
+    assert main(["simulate", "-o", str(tmp_path / "one"), *one, "--diameter-angstrom", "60"]) == 0
+    assert "pick them with --diameter-angstrom 60 --pixel-size-angstrom 1" in capsys.readouterr().out
     assert main(["simulate", "-o", str(tmp_path / "sim"), *small]) == 2
     assert "has a truth.star already" in capsys.readouterr().err
 

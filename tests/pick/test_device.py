@@ -57,7 +57,10 @@ def test_auto_is_the_gpu_where_there_is_one():
 
 
 def test_full_memory_is_not_a_fault_of_the_micrograph():
-    with pytest.raises(DeviceNotReady, match="out of memory on the device: CUDA out of memory"), device.faults():
+    with (
+        pytest.raises(DeviceNotReady, match="out of memory on the device: CUDA out of memory"),
+        device.faults(),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
 
