@@ -24,6 +24,8 @@ from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (48, 64)
+FAKE_PICKER = ("-m", "tests.daemon.fake_daemon")
+REAL = ("-m", "drpwatch", "run", "--config")
 
 
 def image(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -39,8 +41,15 @@ def free_port() -> int:
 class Rig:
     """One state directory, and the daemon on it."""
 
-    def __init__(self, root: Path, settle_s: float = 0.2, **daemon_keys: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settle_s: float = 0.2,
+        program: tuple[str, ...] = FAKE_PICKER,
+        **daemon_keys: Any,
+    ) -> None:
         self.root = root
+        self.program = program
         self.port = free_port()
         self.socket = root / "control.sock"
         self.config = root / "config.toml"
@@ -59,8 +68,15 @@ class Rig:
         self.process: subprocess.Popen[bytes] | None = None
         self.control = ControlClient(self.socket)
 
-    def start(self, *options: str, wait: bool = True, environment: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "tests.daemon.fake_daemon", str(self.config), *options]
+    def start(
+        self,
+        *options: str,
+        wait: bool = True,
+        environment: dict[str, str] | None = None,
+        before: tuple[str, ...] = (),
+    ) -> None:
+        """Run the daemon; `before` is a command that runs it, such as setpriv."""
+        command = [*before, sys.executable, *self.program, str(self.config), *options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
