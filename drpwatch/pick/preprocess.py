@@ -93,7 +93,7 @@ def prepare(
         raise UnusableMicrograph(
             f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
         )
-    small = fourier_resize(image, (shape[0], shape[1]))
+    small = fourier_resize(levelled(image), (shape[0], shape[1]))
     scale_yx = full_h / shape[0], full_w / shape[1]
     if params.negative_stain:
         small = -small
@@ -115,7 +115,7 @@ def without_outliers(pixels: torch.Tensor) -> torch.Tensor:
     UnusableMicrograph
         Every pixel has the same value, or none is finite.
     """
-    image = pixels.to(torch.float32)
+    image = pixels.to(torch.float32).contiguous()
     sample = image.flatten()[:: max(1, image.numel() // _SAMPLE)]
     finite = sample[torch.isfinite(sample)]
     if finite.numel() < sample.numel() / 2:
@@ -127,6 +127,18 @@ def without_outliers(pixels: torch.Tensor) -> torch.Tensor:
     reach = _OUTLIER_SIGMAS * spread
     centred = (image - middle).nan_to_num_(nan=0.0, posinf=reach, neginf=-reach)
     return centred.clamp_(-reach, reach)
+
+
+def levelled(image: torch.Tensor) -> torch.Tensor:
+    """Subtract the plane that fits (H, W) best, in place: a ramp does not wrap around, and would ring."""
+    rows, columns = image.mean(dim=1), image.mean(dim=0)
+    return image.sub_(_line(rows)[:, None]).sub_((_line(columns) - columns.mean())[None, :])
+
+
+def _line(values: torch.Tensor) -> torch.Tensor:
+    """Return the straight line that fits (n,) best."""
+    place = torch.arange(len(values), dtype=values.dtype, device=values.device) - (len(values) - 1) / 2
+    return values.mean() + place * ((place * values).sum() / (place * place).sum())
 
 
 def picture_bounds(image: torch.Tensor, lag_px: int) -> Bounds:

@@ -92,7 +92,7 @@ CLEAR = Conditions(
     spacing=1.0,
     preferred_view=False,
     clustered=False,
-    blemished=0.5,
+    blemished=0.0,
 )
 """A good session at a modern microscope: what the demo shows."""
 

@@ -199,3 +199,17 @@ def test_the_background_is_a_wide_gaussian():
     ours = blurred_background(torch.from_numpy(image), 30.0).numpy()
     theirs = gaussian_filter(image, 30.0, mode="nearest")
     assert np.abs(ours - theirs)[30:-30, 30:-30].max() < 0.05
+
+
+def test_a_strong_ramp_changes_nothing_inside():
+    rng = np.random.default_rng(3)
+    flat = rng.standard_normal((400, 360)).astype(np.float32)
+    ramp = (
+        np.linspace(-6, 6, 400, dtype=np.float32)[:, None]
+        + np.linspace(3, -3, 360, dtype=np.float32)[None, :]
+    )
+    params, constants = PickParams(100.0), Preprocessing()
+    even = prepare(torch.from_numpy(flat), (4.0, 4.0), params, constants).image
+    tilted = prepare(torch.from_numpy(flat + ramp), (4.0, 4.0), params, constants).image
+    agreement = np.corrcoef(even[20:-20, 20:-20].flatten(), tilted[20:-20, 20:-20].flatten())[0, 1]
+    assert agreement > 0.99
