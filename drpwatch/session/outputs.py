@@ -144,9 +144,6 @@ class SessionOutputs:
         files as many times.
         """
         self._journal.withdraw(self._session_id, names, reason, now)
-        with self._explained():
-            for name in names:
-                disk.remove(self.directory / picks_name(name))
         self.recover()
 
     def _fix_pixel_size(self, outcome: Outcome) -> None:
@@ -206,6 +203,8 @@ class SessionOutputs:
 
     def _rebuild_tables(self) -> None:
         disk.make_directory(self.directory)
+        for name in self._journal.names_without_rows(self._session_id):
+            disk.remove(self.directory / picks_name(name))
         suffix = _coords_suffix(self.directory)
         if suffix is not None:
             disk.replace(self.directory / COORDS_SUFFIX, suffix)

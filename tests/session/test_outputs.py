@@ -55,6 +55,18 @@ def test_candidates_below_the_threshold_are_kept_but_not_written(scratch: Path) 
     assert (row["n_picks"], row["n_candidates"], len(row["yx_score"])) == (2, 3, 36)
 
 
+def test_a_micrograph_rewritten_as_junk_leaves_nothing(scratch: Path) -> None:
+    bench = Bench(scratch)
+    record(bench, "grid/a.mrc", [0.9])
+    record(bench, "b.mrc", [0.9])
+    bench.reject("grid/a.mrc")
+    bench.outputs.recover()
+    assert not (scratch / "out/grid/a_autopick.star").exists()
+    assert star.read(scratch / "out/particles.star")["particles"].column("rlnMicrographName") == ["b.mrc"]
+    record(bench, "grid/a.mrc", [0.8], version=2)
+    assert (scratch / "out/grid/a_autopick.star").exists()
+
+
 def test_zero_picks_are_a_result(scratch: Path) -> None:
     bench = Bench(scratch)
     record(bench, "a.mrc", [])
