@@ -70,7 +70,7 @@ def print_session(view: Json) -> None:
         ]
     )
     _print_micrographs("newest", view["newest"], counts["picked"] + counts["failed"], "recorded_at", limit=10)
-    _print_micrographs("waiting", view["waiting"], counts["waiting"] + counts["ready"], "first_seen_at")
+    _print_micrographs("waiting", view["waiting"], counts["waiting"], "first_seen_at")
     _print_micrographs("failed", view["failed"], counts["failed"], "recorded_at")
 
 

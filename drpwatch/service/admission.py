@@ -5,11 +5,16 @@ The same for the daemon and for `drpwatch pick`, so that both refuse with the sa
 
 from __future__ import annotations
 
-from drpwatch.errors import MicrographError
-from drpwatch.micrograph import ImageHeader
+from collections.abc import Sequence
+from pathlib import Path
+
+from drpwatch.errors import MicrographError, UsageError
+from drpwatch.micrograph import ImageHeader, PickParams
 from drpwatch.session.journal import Journal
 from drpwatch.session.outputs import unwritable
+from drpwatch.watch.probe import probe
 
+_HEADERS_TRIED = 20  # for a pixel size, before anything is done
 _PIXEL_SIZE_TOLERANCE = 0.005  # headers round; two magnifications differ by far more
 
 
@@ -35,3 +40,22 @@ def refusal(journal: Journal, session_name: str, name: str, header: ImageHeader)
             f" {session.pixel_size_angstrom:.4g} Å: pick it in a session, or into an output directory, of its own"
         )
     return None
+
+
+def check_pixel_size(root: Path, names: Sequence[str], params: PickParams) -> None:
+    """Refuse, before anything is done, micrographs that all would fail for want of a pixel size.
+
+    Raises
+    ------
+    UsageError
+        Nobody gives a pixel size, nor does the first header that can be read.
+    """
+    if params.pixel_size_angstrom is not None:
+        return
+    for name in names[:_HEADERS_TRIED]:
+        header = probe(root / name).header
+        if header is None:
+            continue
+        if header.pixel_size_yx_angstrom is None:
+            raise UsageError(f"{root / name}: the header gives no pixel size: give --pixel-size-angstrom")
+        return

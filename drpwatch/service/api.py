@@ -130,11 +130,11 @@ def _add_reads(app: FastAPI, control: Control) -> None:
     def session(name: str) -> JSONResponse:
         return JSONResponse(control.session(name).as_dict())
 
-    @app.get(f"{API}/sessions/{{name}}/micrographs", summary="Its waiting, failed and newest micrographs")
+    @app.get(f"{API}/sessions/{{name}}/micrographs", summary="Its micrographs, the newest of each state")
     def micrographs(name: str, state: MicrographState | None = None) -> JSONResponse:
         view = control.session(name)
         # A micrograph that failed just now is in `failed` and in `newest`.
-        by_name = {one.name: one for one in (*view.waiting, *view.failed, *view.newest)}
+        by_name = {one.name: one for one in (*view.waiting, *view.ready, *view.failed, *view.newest)}
         chosen = [asdict(one) for one in by_name.values() if state is None or one.state == state]
         return JSONResponse({"micrographs": chosen})
 

@@ -23,7 +23,7 @@ from drpwatch.errors import (
     UsageError,
 )
 from drpwatch.micrograph import Fingerprint, Outcome, PickParams, ReadyMicrograph
-from drpwatch.service.admission import refusal
+from drpwatch.service.admission import check_pixel_size, refusal
 from drpwatch.service.inputs import Inputs, check_picks_files
 from drpwatch.service.picking import Picker, pick_in_steps
 from drpwatch.service.readahead import Read, read_ahead
@@ -31,12 +31,10 @@ from drpwatch.service.state import StateDirectory
 from drpwatch.session.journal import Journal
 from drpwatch.session.outputs import AUTOPICK, PARTICLES, SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
-from drpwatch.watch.probe import probe
 from drpwatch.watch.scan import sight
 
 STATE_FOLDER = ".drpwatch"  # hidden, so that no scan goes into it
 _SESSION = "pick"
-_HEADERS_TRIED = 20  # for a pixel size, before anything is done
 
 Shield = Callable[[], AbstractContextManager[None]]
 
@@ -81,7 +79,7 @@ class Batch:
         micrograph_prefix: str = "",
     ) -> None:
         self.out_dir = Path(os.path.abspath(out_dir.expanduser()))
-        _check_pixel_size(inputs, params)
+        check_pixel_size(inputs.root, inputs.names, params)
         self._state = _claim(self.out_dir)
         try:
             self._journal = Journal(self._state.journal)
@@ -277,20 +275,6 @@ def _open_session(journal: Journal, spec: SessionSpec) -> tuple[SessionRecord, s
 def _same_model(params: PickParams, old: PickParams) -> PickParams:
     """Return the parameters, the old ones if only the model's name differs: its SHA-256 tells models apart."""
     return old if replace(params, model=old.model) == old else params
-
-
-def _check_pixel_size(inputs: Inputs, params: PickParams) -> None:
-    """Refuse, before anything is done, micrographs that all would fail for want of a pixel size."""
-    if params.pixel_size_angstrom is not None:
-        return
-    for name in inputs.names[:_HEADERS_TRIED]:
-        header = probe(inputs.root / name).header
-        if header is not None and header.pixel_size_yx_angstrom is not None:
-            return
-        if header is not None:
-            raise UsageError(
-                f"{inputs.root / name}: the header gives no pixel size: give --pixel-size-angstrom"
-            )
 
 
 def _is_outdated(record: MicrographRecord, session: SessionRecord, weights_sha256: str) -> bool:

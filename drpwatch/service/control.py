@@ -74,6 +74,7 @@ class SessionView:
     problems: tuple[str, ...]  # what holds the session up now: one sentence each
     outputs: tuple[Path, ...]
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
+    ready: tuple[MicrographView, ...] = ()
     failed: tuple[MicrographView, ...] = ()
     newest: tuple[MicrographView, ...] = ()  # the last recorded ones, picked or failed
 
@@ -132,7 +133,7 @@ class Control(Protocol):
         ...
 
     def session(self, name: str) -> SessionView:
-        """Return one session with its waiting, failed and newest micrographs (at most 200 each)."""
+        """Return one session with its waiting, ready, failed and newest micrographs (at most 200 each)."""
         ...
 
     def liveness(self) -> Health:

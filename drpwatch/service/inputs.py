@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drpwatch.errors import ScanFailed, UsageError
+from drpwatch.service.control import DEFAULT_GLOB
 from drpwatch.session.outputs import picks_name
 from drpwatch.watch.scan import NameFilter, scan
-
-DEFAULT_GLOB = "**/*.mrc"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from drpwatch.errors import DrpwatchError, ScanFailed, SessionError, StarError, UsageError
 from drpwatch.formats import star
+from drpwatch.service.admission import check_pixel_size
 from drpwatch.service.clock import Clock
 from drpwatch.service.control import Health, MicrographCounts, MicrographView, SessionRequest, SessionView
 from drpwatch.service.pipeline import Pipeline
@@ -18,14 +19,12 @@ from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, Verb
 from drpwatch.session.outputs import AUTOPICK, PARTICLES, SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
-from drpwatch.watch.probe import probe
 from drpwatch.watch.scan import NameFilter, scan
 
 STALE_AFTER_S = 300.0
 """A loop that is silent for longer hangs: the slowest step, one micrograph on few cores, takes seconds."""
 
 _LISTED = 200  # micrographs of each kind in one view
-_HEADERS_TRIED = 20  # when a session starts without a pixel size
 _HOUR_S = 3600.0
 
 
@@ -111,7 +110,7 @@ class Sessions:
         return [self._view(session) for session in reversed(self._journal.sessions())]
 
     def session(self, name: str) -> SessionView:
-        """Return one session with its waiting, failed and newest micrographs."""
+        """Return one session with its waiting, ready, failed and newest micrographs."""
         session = self._journal.session(name)
 
         def listed(*states: MicrographState) -> tuple[MicrographView, ...]:
@@ -120,6 +119,7 @@ class Sessions:
         return replace(
             self._view(session),
             waiting=listed(MicrographState.WAITING),
+            ready=listed(MicrographState.READY),
             failed=listed(MicrographState.FAILED),
             newest=listed(MicrographState.PICKED, MicrographState.FAILED),
         )
@@ -244,15 +244,7 @@ def _check_watch_root(spec: SessionSpec) -> None:
         listing = scan(root, NameFilter(spec.glob))
     except (ScanFailed, OSError) as error:
         raise UsageError(f"watch directory cannot be used: {error}") from error
-    if spec.params.pixel_size_angstrom is not None:
-        return
-    for name in sorted(listing.names)[:_HEADERS_TRIED]:
-        header = probe(root / name).header
-        if header is None:
-            continue
-        if header.pixel_size_yx_angstrom is None:
-            raise UsageError(f"{root / name}: the header gives no pixel size: give --pixel-size-angstrom")
-        return
+    check_pixel_size(root, sorted(listing.names), spec.params)
 
 
 def _check_writable(directory: Path) -> None:

@@ -156,7 +156,7 @@ def test_show_names_what_waits_and_what_failed_with_the_reasons(ask, control):
     control.add(
         replace(
             control.views["s1"],
-            micrographs=MicrographCounts(waiting=1, picked=3, failed=1),
+            micrographs=MicrographCounts(waiting=1, ready=7, picked=3, failed=1),
             picks=1200,
             newest=(micrograph("g1/a.mrc", "picked"),),
             waiting=(micrograph("g1/w.mrc", "waiting", "have 3 of 9 bytes"),),
@@ -164,9 +164,10 @@ def test_show_names_what_waits_and_what_failed_with_the_reasons(ask, control):
         )
     )
     out = ask("show", "s1")
-    assert "micrographs    1 waiting, 0 ready, 3 picked, 1 failed" in out
+    assert "micrographs    1 waiting, 7 ready, 3 picked, 1 failed" in out
     assert "picks          1200, 400 per micrograph" in out
     assert "newest (the last 1 of 4):" in out
+    assert "\nwaiting:" in out
     assert re.search(r"^g1/a.mrc +picked +412 ", out, re.MULTILINE)
     assert re.search(r"^g1/w.mrc +waiting +- .* have 3 of 9 bytes$", out, re.MULTILINE)
     assert re.search(r"^\[red\]b.mrc .* a stack of 40 images: drpwatch picks single ones$", out, re.MULTILINE)

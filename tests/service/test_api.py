@@ -154,6 +154,7 @@ def test_micrographs_by_state_each_once(local, control):
         replace(
             control.views["s1"],
             waiting=(micrograph("w.mrc", "waiting", "have 3 of 9 bytes"),),
+            ready=(micrograph("r.mrc", "ready"),),
             failed=(broken,),
             newest=(micrograph("a.mrc", "picked"), broken),
         )
@@ -163,10 +164,10 @@ def test_micrographs_by_state_each_once(local, control):
         answer = local.get(f"/api/v1/sessions/s1/micrographs{query}").json()
         return [one["name"] for one in answer["micrographs"]]
 
-    assert names("") == ["w.mrc", "b.mrc", "a.mrc"]
+    assert names("") == ["w.mrc", "r.mrc", "b.mrc", "a.mrc"]
     assert names("?state=failed") == ["b.mrc"]
     assert names("?state=picked") == ["a.mrc"]
-    assert names("?state=ready") == []
+    assert names("?state=ready") == ["r.mrc"]
     answer = local.get("/api/v1/sessions/s1/micrographs?state=lost")
     assert answer.status_code == 400
     assert "'waiting', 'ready', 'picked' or 'failed', not 'lost'" in answer.json()["error"]
