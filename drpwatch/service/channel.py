@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -14,6 +15,10 @@ T = TypeVar("T")
 _POLL_S = 0.2  # how late a wait notices that it should end
 
 
+def _silent() -> None:
+    """Nobody asks whether we are alive."""
+
+
 class Channel(Generic[T]):
     """A bounded queue; the backlog stays in the journal, so few places are enough."""
 
@@ -21,9 +26,10 @@ class Channel(Generic[T]):
         self.capacity = capacity
         self._queue: queue.Queue[T] = queue.Queue(capacity)
 
-    def put(self, item: T, give_up: threading.Event) -> bool:
-        """Wait for a place; False, without the item, once `give_up` is set."""
+    def put(self, item: T, give_up: threading.Event, beat: Callable[[], None] = _silent) -> bool:
+        """Wait for a place, beating; False, without the item, once `give_up` is set."""
         while not give_up.is_set():
+            beat()
             try:
                 self._queue.put(item, timeout=_POLL_S)
             except queue.Full:
@@ -51,16 +57,28 @@ class Buffers:
         self._free: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8) for _ in range(count)]
         self._returned = threading.Condition()
 
-    def take(self, size_bytes: int, give_up: threading.Event) -> npt.NDArray[np.uint8] | None:
-        """Wait for a buffer of at least this size, (n,); None once `give_up` is set."""
+    def take(
+        self, size_bytes: int, give_up: threading.Event, beat: Callable[[], None] = _silent
+    ) -> npt.NDArray[np.uint8] | None:
+        """Wait for a buffer of at least this size, (n,), beating; None once `give_up` is set.
+
+        Raises
+        ------
+        MemoryError
+            There is no room for one of this size.
+        """
         with self._returned:
             while not self._free:
+                beat()
                 if give_up.is_set():
                     return None
                 self._returned.wait(_POLL_S)
             fitting = [n for n, buffer in enumerate(self._free) if buffer.size >= size_bytes]
-            buffer = self._free.pop(fitting[0] if fitting else 0)
-        return buffer if buffer.size >= size_bytes else np.empty(size_bytes, np.uint8)
+            if fitting:
+                return self._free.pop(fitting[0])
+            larger = np.empty(size_bytes, np.uint8)
+            del self._free[0]  # after it is sure that there is another in its place
+            return larger
 
     def give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
         """Return a buffer; nobody may look at it any more."""

@@ -186,7 +186,8 @@ class Daemon:
             restart = _changed(self._config, config) - {"daemon.log_level", "daemon.log_format"}
             logs.configure(config.daemon.log_format, config.daemon.log_level)
             log.info("reloaded", needs_restart=sorted(restart))
-        self._notifier.ready(self._status)
+        if self._ready:  # else the main loop says so when it is
+            self._notifier.ready(self._status)
 
     def _exit_code(self) -> int:
         """Return 0 after a stop that was asked for; raise or return what ended it otherwise."""

@@ -18,7 +18,6 @@ from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.publish import Publisher
-from drpwatch.session.journal import Journal
 
 _IDLE_WAIT_S = 1.0
 _RETRY_S = 1.0
@@ -40,23 +39,21 @@ class Loader:
     Parameters
     ----------
     put_back
-        Called with session and name of a micrograph that has to settle again.
+        Called with a micrograph that has to settle again, and why; it stays on its way until that is done.
     """
 
     def __init__(
         self,
         name: str,
-        journal: Journal,
         dispatcher: Dispatcher,
         buffers: Buffers,
         loaded: Channel[Loaded],
         outcomes: Channel[Outcome],
-        put_back: Callable[[str, str], None],
+        put_back: Callable[[ReadyMicrograph, str], None],
         publisher: Publisher,
         heartbeats: Heartbeats,
     ) -> None:
         self.name = name
-        self._journal = journal
         self._dispatcher = dispatcher
         self._buffers = buffers
         self._loaded = loaded
@@ -69,7 +66,7 @@ class Loader:
         """Read until stopped; what is read by then is still handed on, until abandoned."""
         seen = 0
         while not stop.is_set():
-            self._heartbeats.beat(self.name)
+            self._beat()
             try:
                 ready = self._dispatcher.take()
             except DrpwatchError as error:
@@ -85,17 +82,17 @@ class Loader:
     def _load(self, ready: ReadyMicrograph, abandon: threading.Event) -> None:
         """Read one micrograph and hand it on, or say why not."""
         buffer = None
-        if not ready.header.compressed:  # the size of what is in a gzip file is only a claim
-            buffer = self._buffers.take(ready.header.data_bytes, abandon)
-            if buffer is None:
-                self._dispatcher.done(ready)
-                return
-        started = time.perf_counter()
         try:
+            if not ready.header.compressed:  # the size of what is in a gzip file is only a claim
+                buffer = self._buffers.take(ready.header.data_bytes, abandon, self._beat)
+                if buffer is None:
+                    self._dispatcher.done(ready)
+                    return
+            started = time.perf_counter()
             pixels = mrc.read_pixels(ready.path, ready.header, ready.fingerprint, buffer)
         except (ChangedWhileReading, IncompleteMicrograph) as error:
             self._return(buffer)
-            self._wait_again(ready, str(error))
+            self._put_back(ready, str(error))
         except MicrographError as error:
             self._return(buffer)
             self._fail(ready, str(error), abandon)
@@ -105,25 +102,18 @@ class Loader:
             self._fail(ready, f"unexpected {type(error).__name__} while reading: {error}", abandon)
         else:
             item = Loaded(ready, pixels, buffer, time.perf_counter() - started)
-            if not self._loaded.put(item, abandon):
+            if not self._loaded.put(item, abandon, self._beat):
                 self._return(buffer)
                 self._dispatcher.done(ready)
 
-    def _wait_again(self, ready: ReadyMicrograph, reason: str) -> None:
-        """Let a micrograph settle anew."""
-        try:
-            self._journal.put_back(ready.micrograph_id, reason)
-        except DrpwatchError as error:  # it stays ready and is read again
-            self._publisher.problem("journal", ready.session, str(error))
-        else:
-            self._publisher.put_back(ready.session, ready.name, reason)
-            self._put_back(ready.session, ready.name)
-        self._dispatcher.done(ready)
-
     def _fail(self, ready: ReadyMicrograph, reason: str, abandon: threading.Event) -> None:
-        if not self._outcomes.put(Outcome(ready, None, failure=reason), abandon):
+        if not self._outcomes.put(Outcome(ready, None, failure=reason), abandon, self._beat):
             self._dispatcher.done(ready)
 
     def _return(self, buffer: npt.NDArray[np.uint8] | None) -> None:
         if buffer is not None:
             self._buffers.give_back(buffer)
+
+    def _beat(self) -> None:
+        """Say that all is well; waiting for a place is, however long the device or a disk takes to come."""
+        self._heartbeats.beat(self.name)

@@ -121,6 +121,7 @@ class Picking:
         self._publisher = publisher
         self._heartbeats = heartbeats
         self._pickers: dict[str, Picker] = {}
+        self._losses = 0  # of the device, since it last picked something
         self.not_ready: str | None = "the model is being loaded"
         """Why nothing can be picked now; None while it can."""
 
@@ -165,11 +166,12 @@ class Picking:
             )
             for kind, size_bytes in picker.memory_bytes().items():
                 self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
+            self._losses = 0
             return outcome
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
         except DeviceNotReady as error:
-            self._lose_device(str(error))
+            self._lose_device(str(error), stop)
             return None
         except DeviceFault:
             raise
@@ -179,15 +181,12 @@ class Picking:
 
     def _picker(self, model: str, stop: threading.Event) -> Picker | None:
         """Return a loaded model, waiting for the device as long as it takes; None when stopped."""
-        attempt = 0
         while model not in self._pickers:
             self._heartbeats.beat(LOOP)
             try:
                 picker = self._factory(model)
             except DeviceNotReady as error:
-                self._lose_device(str(error))
-                self._sleep(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)], stop)
-                attempt += 1
+                self._lose_device(str(error), stop)
                 if stop.is_set():
                     return None
                 continue
@@ -198,12 +197,14 @@ class Picking:
         self._publisher.over("device", "")
         return self._pickers[model]
 
-    def _lose_device(self, reason: str) -> None:
-        """Note that the device is not usable: models on it are loaded again when it is."""
+    def _lose_device(self, reason: str, stop: threading.Event) -> None:
+        """Note that the device is not usable, and wait; models on it are loaded again when it is."""
         self._pickers.clear()
         self.not_ready = reason
         self._publisher.metrics.device_ready.set(0)
         self._publisher.problem("device", "", reason)
+        self._sleep(_BACK_OFF_S[min(self._losses, len(_BACK_OFF_S) - 1)], stop)
+        self._losses += 1
 
     def _sleep(self, seconds: float, stop: threading.Event) -> None:
         """Wait, still beating."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from drpwatch.config import Config
-from drpwatch.errors import SessionError
+from drpwatch.errors import JournalError, OutputError, SessionError
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
@@ -91,12 +91,11 @@ class Pipeline:
     def _loader(self, number: int) -> Loader:
         return Loader(
             f"loader-{number}",
-            self._journal,
             self.dispatcher,
             self._buffers,
             self._loaded,
             self._outcomes,
-            self.scanner.settle_again,
+            self.scanner.put_back,
             self._publisher,
             self.heartbeats,
         )
@@ -180,6 +179,9 @@ class Pipeline:
             self._journal.advance(session, Verb.FAIL, self._clock.wall(), reason)
         except SessionError:
             return  # it has failed before
+        except (JournalError, OutputError) as error:  # its micrograph stays ready, and brings it here again
+            self._publisher.problem("journal", session, str(error))
+            return
         self._publisher.state(session, SessionState.FAILED, reason)
 
     def _loader_loop(self, loader: Loader) -> Callable[[], None]:

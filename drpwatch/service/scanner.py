@@ -7,6 +7,7 @@ from collections import deque
 
 from drpwatch.config import Watch
 from drpwatch.errors import JournalError, OutputError
+from drpwatch.micrograph import ReadyMicrograph
 from drpwatch.service.clock import Clock
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
@@ -42,15 +43,15 @@ class Scanner:
         self._wake = threading.Event()
         self._watches: dict[str, SessionWatch] = {}
         self._first_round = True
-        self._again: deque[tuple[str, str]] = deque()
+        self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
 
     def wake(self) -> None:
         """Let the next look come now: a session has changed."""
         self._wake.set()
 
-    def settle_again(self, session: str, name: str) -> None:
+    def put_back(self, ready: ReadyMicrograph, reason: str) -> None:
         """Have a micrograph settle anew: it was not whole when it was read."""
-        self._again.append((session, name))
+        self._returned.append((ready, reason))
         self._wake.set()
 
     def problems(self, session: str) -> tuple[str, ...]:
@@ -85,7 +86,9 @@ class Scanner:
         except JournalError as error:
             self._publisher.problem("journal", "", str(error))
             return
+        self._publisher.over("journal", "")
         self._keep_in_step(sessions)
+        self._take_back()
         for session in sessions:
             if stop.is_set():
                 return
@@ -116,11 +119,21 @@ class Scanner:
             self._publisher.over("journal", name)
 
     def _keep_in_step(self, sessions: list[SessionRecord]) -> None:
-        """Drop the watches of sessions that ended, and pass on what is to settle again."""
+        """Drop the watches of sessions that ended."""
         names = {session.spec.name for session in sessions}
         for name in [name for name in self._watches if name not in names]:
             self._watches.pop(name).close()
-        while self._again:
-            session, name = self._again.popleft()
-            if session in self._watches:
-                self._watches[session].settle_again(name)
+
+    def _take_back(self) -> None:
+        """Let what was put back wait again; here, so that no look comes between its two halves."""
+        while self._returned:
+            ready, reason = self._returned.popleft()
+            try:
+                self._journal.put_back(ready.micrograph_id, reason)
+            except (JournalError, OutputError) as error:  # it stays ready and is read again
+                self._publisher.problem("journal", ready.session, str(error))
+            else:
+                self._publisher.put_back(ready.session, ready.name, reason)
+                if ready.session in self._watches:
+                    self._watches[ready.session].settle_again(ready, reason)
+            self._dispatcher.done(ready)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 from drpwatch.config import Watch
 from drpwatch.errors import ScanFailed
-from drpwatch.micrograph import Fingerprint
+from drpwatch.micrograph import Fingerprint, ReadyMicrograph
 from drpwatch.service.admission import refusal
 from drpwatch.service.clock import Clock
 from drpwatch.service.publish import Publisher
@@ -19,6 +20,15 @@ from drpwatch.watch.scan import NameFilter
 
 DRAIN_GRACE_S = 10.0
 """Beyond the settle time, how long a stopped session waits for a file that does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A state of a file that looks whole, and could not be read whole."""
+
+    fingerprint: Fingerprint
+    reason: str
+    since_s: float
 
 
 class SessionWatch:
@@ -54,15 +64,19 @@ class SessionWatch:
             for record in journal.micrographs(session.id, finished)
             if record.fingerprint is not None
         }
+        # Of these a look tells what became of them, also of those that are gone.
+        waiting = journal.micrographs(session.id, [MicrographState.WAITING])
+        self._discovery.recall({record.name: record.reason or "" for record in waiting})
         self._next_full_s = clock.monotonic()
         self._changed_s: dict[str, float] = {}  # waiting name -> when its reason last changed
+        self._unread: dict[str, _Unread] = {}
         self._draining_since_s: float | None = None
         self._last_scan_done = False
         self._allowed: frozenset[str] | None = None  # while draining: the names that are still finished
         if after_restart and session.state is SessionState.DRAINING:
             # Stopped in the life of another process, which took the last look.
             self._draining_since_s = clock.monotonic()
-            self._allowed = self._waiting_names()
+            self._allowed = self._unfinished_names()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -73,9 +87,15 @@ class SessionWatch:
         """Stop listening."""
         self._hints.stop()
 
-    def settle_again(self, name: str) -> None:
-        """Forget that a name was finished."""
-        self._known.pop(name, None)
+    def settle_again(self, ready: ReadyMicrograph, reason: str) -> None:
+        """Take it that a micrograph, found whole, could not be read whole."""
+        now_s = self._clock.monotonic()
+        before = self._unread.get(ready.name)
+        same = before is not None and before.fingerprint == ready.fingerprint
+        since_s = before.since_s if before is not None and same else now_s
+        self._unread[ready.name] = _Unread(ready.fingerprint, reason, since_s)
+        self._known.pop(ready.name, None)
+        self._changed_s[ready.name] = now_s
 
     def due_in_s(self) -> float:
         """Return in how many seconds the next look is due."""
@@ -104,12 +124,14 @@ class SessionWatch:
             events = self._discovery.look(self._known, hinted, now_s, full=full)
         except ScanFailed as error:
             self._failed(str(error), now_s)
+            if draining and now_s - (self._draining_since_s or now_s) >= self._patience_s:
+                self._drain(now_s, full=True)  # whoever stopped the session may have taken the disk away
             return 0
         if full:
             self.unreadable, self._left_out = None, self._discovery.problems
             self._publisher.scanned(self.name, self._clock.monotonic() - now_s, ok=True)
             self._publisher.over("scan", self.name)
-        ready = self._take_in(session, events)
+        ready = self._take_in([self._judge(event, now_s, draining=draining) for event in events])
         if draining:
             self._drain(now_s, full=full)
         return ready
@@ -122,32 +144,46 @@ class SessionWatch:
 
     # ---- events ---------------------------------------------------------------------------------
 
-    def _take_in(self, session: SessionRecord, events: list[Verdict]) -> int:
+    def _judge(self, event: Verdict, now_s: float, *, draining: bool) -> Verdict:
+        """Give up on a file that looks whole and unchanged, but could not be read whole for too long."""
+        unread = self._unread.get(event.name)
+        if unread is None or not isinstance(event, Ready):
+            return event
+        patience_s = self._config.incomplete_after_s
+        if draining:
+            patience_s = min(patience_s, self._patience_s)
+        unchanged_s = now_s - unread.since_s
+        if event.fingerprint == unread.fingerprint and unchanged_s < patience_s:
+            return event
+        del self._unread[event.name]
+        if event.fingerprint != unread.fingerprint:
+            return event
+        return Rejected(event.name, f"{unread.reason}, unchanged for {unchanged_s:.0f} s", event.fingerprint)
+
+    def _take_in(self, events: list[Verdict]) -> int:
         """Write events to the journal, all or none of them."""
         if self._allowed is not None:
             events = [event for event in events if event.name in self._allowed]
         if not events:
             return 0
         failed: dict[str, str] = {}
-        ready: list[Ready] = []
         try:
             with self._journal.transaction():
-                if session.state is SessionState.WAITING:
+                # Asked here: since the look began it may have been paused.
+                is_first = self._journal.session(self.name).state is SessionState.WAITING
+                if is_first:
                     self._journal.advance(self.name, Verb.FOUND, self._clock.wall())
                 for event in events:
                     reason = self._write(event)
                     if reason is not None:
                         failed[event.name] = reason
-                    elif isinstance(event, Ready):
-                        ready.append(event)
         except BaseException:
             for event in events:  # the next scan finds them anew
                 self._discovery.forget(event.name)
             raise
-        self._tell(events, ready, failed)
-        if session.state is SessionState.WAITING:
+        if is_first:
             self._publisher.state(self.name, SessionState.RUNNING)
-        return len(ready)
+        return self._tell(events, failed)
 
     def _write(self, event: Verdict) -> str | None:
         """Write one event; return the reason if the micrograph failed with it."""
@@ -166,9 +202,10 @@ class SessionWatch:
             self._journal.note_ready(self._id, event.name, event.header, event.fingerprint, now)
         return reason
 
-    def _tell(self, events: list[Verdict], ready: list[Ready], failed: dict[str, str]) -> None:
-        """Remember and publish what is in the journal now."""
+    def _tell(self, events: list[Verdict], failed: dict[str, str]) -> int:
+        """Remember and publish what is in the journal now; return how many micrographs became ready."""
         now_s = self._clock.monotonic()
+        ready = 0
         for event in events:
             if isinstance(event, Waiting):
                 self._changed_s[event.name] = now_s
@@ -179,8 +216,10 @@ class SessionWatch:
             self._known[event.name] = event.fingerprint
             if event.name in failed:
                 self._publisher.rejected(self.name, event.name, failed[event.name])
-        for event in ready:
-            self._publisher.found(self.name, event.name, event.found_by, rewritten=rewritten)
+            elif isinstance(event, Ready):
+                ready += 1
+                self._publisher.found(self.name, event.name, event.found_by, rewritten=rewritten)
+        return ready
 
     # ---- draining -------------------------------------------------------------------------------
 
@@ -190,27 +229,35 @@ class SessionWatch:
         if self._allowed is None:
             if not self._last_scan_done or self._discovery.next_look_s(now_s) == 0.0:
                 return  # one look opens so many files at most: first the rest of them
-            self._allowed = self._waiting_names()
-        self._give_up(now_s)
+            self._allowed = self._unfinished_names()
+        self._allowed -= self._give_up(now_s)
         totals = self._journal.totals(self._id)
         dirty = any(state.dirty for state in self._journal.outputs(self._id).values())
         if not (totals.waiting or totals.ready or dirty):
             self._journal.advance(self.name, Verb.DRAINED, self._clock.wall())
             self._publisher.state(self.name, SessionState.COMPLETED)
 
-    def _give_up(self, now_s: float) -> None:
-        """Fail what waits and has not changed for the settle time and a grace."""
+    @property
+    def _patience_s(self) -> float:
+        """How long a stopped session waits for a file that does not change."""
+        return self._config.settle_s + DRAIN_GRACE_S
+
+    def _give_up(self, now_s: float) -> set[str]:
+        """Fail what waits and has not changed for too long; return the names, which are over and done with."""
         assert self._draining_since_s is not None
-        limit_s = self._config.settle_s + DRAIN_GRACE_S
+        given_up = set()
         for record in self._journal.micrographs(self._id, [MicrographState.WAITING]):
             since_s = max(self._draining_since_s, self._changed_s.get(record.name, 0.0))
-            if now_s - since_s < limit_s:
+            if now_s - since_s < self._patience_s:
                 continue
             reason = f"not whole when the session was stopped: {record.reason}"
             self._journal.note_failed(self._id, record.name, reason, None, self._clock.wall())
             self._discovery.forget(record.name)
             self._publisher.rejected(self.name, record.name, reason)
+            given_up.add(record.name)
+        return given_up
 
-    def _waiting_names(self) -> frozenset[str]:
-        records = self._journal.micrographs(self._id, [MicrographState.WAITING])
+    def _unfinished_names(self) -> frozenset[str]:
+        # Ready ones too: they may change before they are read.
+        records = self._journal.micrographs(self._id, [MicrographState.WAITING, MicrographState.READY])
         return frozenset(record.name for record in records)

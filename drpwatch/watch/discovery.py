@@ -12,8 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from drpwatch.errors import IncompleteMicrograph, ScanFailed, StarError, UnusableMicrograph
-from drpwatch.formats import star
+from drpwatch.errors import IncompleteMicrograph, ScanFailed
 from drpwatch.micrograph import Fingerprint
 from drpwatch.watch.probe import probe as probe_file
 from drpwatch.watch.scan import Listing, NameFilter, scan, sight
@@ -125,6 +124,11 @@ class Discovery:
         due_s = self._settler.next_due_s()
         return None if due_s is None else max(0.0, due_s - now_s)
 
+    def recall(self, waiting: Mapping[str, str]) -> None:
+        """Take in the names that waited in an earlier life, and the reason told of each."""
+        self._told.update(waiting)
+        self._unprobed.update(dict.fromkeys(waiting, "scan"))
+
     def forget(self, name: str) -> None:
         """Drop what is remembered of a name."""
         self._settler.forget(name)
@@ -160,7 +164,7 @@ class Discovery:
         for name in [*self._settler.names, *self._unprobed]:
             if name in listing.names or listing.hides(name):
                 continue
-            if name in self._told:
+            if self._told.get(name, GONE) != GONE:
                 events.append(Waiting(name, GONE, now_s))
             self.forget(name)
         return events
@@ -212,12 +216,7 @@ class Discovery:
         if found_by is not None:
             self._found_by[name] = found_by
         self._looked_s[name] = now_s
-        probe = self._probe(self.root / name)
-        try:
-            star.quote(name)
-        except StarError as error:
-            probe = replace(probe, problem=UnusableMicrograph(f"{error}; rename the file"))
-        verdict = self._settler.observe(name, probe, now_s)
+        verdict = self._settler.observe(name, self._probe(self.root / name), now_s)
         if isinstance(verdict, Waiting):
             if self._told.get(name) == verdict.reason:
                 return []

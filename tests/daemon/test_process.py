@@ -60,7 +60,7 @@ def test_systemd_is_told(rig: Rig, tmp_path: Path) -> None:
         manager.settimeout(10)
         rig.start(
             "--not-ready-s",
-            "1",
+            "3",
             environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
         )
         messages: list[str] = []
@@ -72,11 +72,14 @@ def test_systemd_is_told(rig: Rig, tmp_path: Path) -> None:
         eventually(
             lambda: told("STATUS=not picking: the fake device is not there yet"), 10, "why it is not ready"
         )
+        assert rig.process is not None
+        rig.process.send_signal(signal.SIGHUP)
+        eventually(lambda: told("RELOADING=1"), 5, "reloading")
         eventually(lambda: told("READY=1"), 10, "ready")
+        assert "not picking" not in messages[-1]  # a reload before it is no readiness
         assert any("EXTEND_TIMEOUT_USEC" in message for message in messages)
         messages.clear()
         eventually(lambda: told("WATCHDOG=1"), 2, "the watchdog is fed")
-        assert rig.process is not None
         rig.process.send_signal(signal.SIGHUP)
         eventually(lambda: told("RELOADING=1"), 5, "reloading")
         eventually(lambda: told("READY=1"), 5, "ready again")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from drpwatch.config import Config, Watch
-from drpwatch.errors import DeviceFault, DeviceNotReady, SessionError, WeightsError
+from drpwatch.errors import DeviceFault, DeviceNotReady, JournalError, SessionError, WeightsError
 from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
+from drpwatch.service import picking
 from drpwatch.service.clock import Clock
 from drpwatch.service.control import SessionRequest
 from drpwatch.service.metrics import Metrics
@@ -95,7 +96,7 @@ def test_weights_that_are_gone_end_the_session_until_it_is_reopened(
     eventually(lambda: plant.control.session("s1").state == "failed", 10, "failed")
     view = plant.control.session("s1")
     assert view.problems == ("model 'mine': no such file",)
-    assert view.micrographs.ready == 1
+    assert [one.name for one in view.ready] == ["a.mrc"]
     pickers.models = ("general", "mine")
     plant.control.reopen("s1")
     plant.recorded(1)
@@ -201,6 +202,47 @@ def test_loops_that_stop_beating_are_named(plant: Plant) -> None:
     assert plant.control.liveness().healthy
     plant.pipeline.heartbeats._last["scanner"] -= 1000
     assert "the scanner loop has made no progress" in plant.pipeline.heartbeats.stale(300)[0]
+
+
+def test_waiting_for_the_device_is_no_standstill(plant: Plant, pickers: FakePickers) -> None:
+    pickers.not_ready_s = 3600
+    plant.start()
+    for n in range(8):  # more than the loaders and queues take
+        plant.write(f"{n}.mrc", n)
+    eventually(lambda: plant.pipeline.dispatcher.on_way == 4, 10, "both loaders have one in hand")
+    with plant.pipeline.heartbeats._lock:
+        for loop in plant.pipeline.heartbeats._last:
+            plant.pipeline.heartbeats._last[loop] -= 1000
+    eventually(lambda: plant.control.liveness().healthy, 5, "every loop beats")
+    assert not plant.control.readiness().healthy
+
+
+def test_a_device_lost_again_and_again_is_not_asked_all_the_time(
+    plant: Plant, pickers: FakePickers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picking, "_BACK_OFF_S", (0.1, 3600.0))
+    pickers.breaks = DeviceNotReady
+    plant.start()
+    plant.write("a.mrc")
+    eventually(lambda: pickers.picked == 2, 10, "it was tried again")
+    assert plant.control.session("s1").micrographs.ready == 1
+    assert "as the test wants it" in plant.control.readiness().reasons
+
+
+def test_a_journal_that_fails_for_a_while_is_told_each_time(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant.start()
+    real, told = plant.journal.sessions, plant.pipeline._publisher._told
+
+    def failing(*_: object) -> None:
+        raise JournalError("as the test wants it")
+
+    for _ in range(2):
+        monkeypatch.setattr(plant.journal, "sessions", failing)
+        eventually(lambda: ("journal", "") in told, 10, "it is told")
+        monkeypatch.setattr(plant.journal, "sessions", real)
+        eventually(lambda: ("journal", "") not in told, 10, "it is over")
 
 
 def test_gauges_show_levels(plant: Plant) -> None:

@@ -1,0 +1,31 @@
+"""Pooled buffers."""
+
+import threading
+
+import pytest
+
+from drpwatch.service.channel import Buffers
+
+
+def test_buffers_are_used_again_and_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffers, never = Buffers(1), threading.Event()
+    small = buffers.take(10, never)
+    assert small is not None
+    buffers.give_back(small)
+    large = buffers.take(100, never)
+    assert large is not None
+    assert large.size == 100
+    buffers.give_back(large)
+    assert buffers.take(10, never) is large
+
+
+def test_a_buffer_that_memory_has_no_room_for_costs_none() -> None:
+    buffers, never = Buffers(1), threading.Event()
+    with pytest.raises(MemoryError):
+        buffers.take(1 << 60, never)
+    assert buffers.take(10, never) is not None
+
+
+def test_who_waits_beats_until_it_is_over() -> None:
+    buffers, over = Buffers(0), threading.Event()
+    assert buffers.take(10, over, over.set) is None
