@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,18 +108,18 @@ def test_sighup_takes_the_log_level_and_names_what_needs_a_restart(rig: Rig) -> 
 
 
 def test_stopping_does_not_wait_for_a_slow_micrograph(rig: Rig) -> None:
-    slow = Rig(rig.root, stop_timeout_s=1.0)
-    slow.start("--pick-s", "30")
-    slow.start_session()
-    slow.write("a.mrc", 1)
-    eventually(lambda: slow.counts()["ready"] == 1, 5, "taken")
-    time.sleep(0.5)
-    started = time.monotonic()
-    assert slow.stop() == 0
-    assert time.monotonic() - started < 6
-    assert slow.events("stopped_hanging_threads")
-    slow.start()
-    slow.picked(1)
+    with closing(Rig(rig.root, stop_timeout_s=1.0)) as slow:
+        slow.start("--pick-s", "30")
+        slow.start_session()
+        slow.write("a.mrc", 1)
+        eventually(lambda: slow.counts()["ready"] == 1, 5, "taken")
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert slow.stop() == 0
+        assert time.monotonic() - started < 6
+        assert slow.events("stopped_hanging_threads")
+        slow.start()
+        slow.picked(1)
 
 
 def resident_mib(pid: int) -> float:
@@ -127,15 +128,17 @@ def resident_mib(pid: int) -> float:
 
 
 @pytest.mark.timeout(120)
-def test_memory_stays_flat_over_500_micrographs(rig: Rig) -> None:
+def test_memory_and_descriptors_stay_flat_over_500_micrographs(rig: Rig) -> None:
     rig.start()
     rig.start_session()
     assert rig.process is not None
-    measured = []
+    measured, descriptors = [], []
     for batch in range(5):
         for n in range(100):
             rig.write(f"mic_{batch}_{n}.mrc", n)
         rig.picked(100 * (batch + 1), within_s=40)
         measured.append(resident_mib(rig.process.pid))
+        descriptors.append(len(os.listdir(f"/proc/{rig.process.pid}/fd")))
     print("MiB resident after each 100:", [round(size, 1) for size in measured])
     assert measured[-1] - measured[0] < 6
+    assert max(descriptors) - descriptors[0] < 5, descriptors  # one more or less in use at the moment
