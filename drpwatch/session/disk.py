@@ -87,7 +87,7 @@ def remove(path: Path) -> None:
     """Remove a file; that there is none is fine."""
     try:
         os.unlink(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     sync_directory(path.parent)
 

@@ -72,6 +72,8 @@ class SessionOutputs:
         self._prefix = session.spec.micrograph_prefix
         self.directory = session.spec.out_dir
         self._journal = journal
+        self._suspects: set[str] | None = None
+        """Names whose picks file may lie there without being recorded; None for any."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -91,7 +93,10 @@ class SessionOutputs:
         Cheap where they are right already, so it is called before every write.
         """
         recorded = self._journal.outputs(self._session_id)
+        if any(state.dirty for state in recorded.values()):
+            self._suspects = None
         with self._explained():
+            self._tidy()
             sizes = {name: disk.size_bytes(self.directory / name) for name in recorded}
             if sizes and all(size is None for size in sizes.values()):
                 self._rebuild_picks()
@@ -129,13 +134,18 @@ class SessionOutputs:
             if rows is not None:
                 content = star.micrograph_picks(rows.yx_px, rows.score)
                 disk.make_directory(path.parent)
+                self._suspects = {ready.name}
                 disk.replace(path, content)
         if self._journal.has_older_rows(ready.micrograph_id):
             if rows is None:
                 with self._explained():
                     disk.remove(path)
-            return self._record_replacing(outcome, rows, now)
-        return self._record_appending(outcome, rows, now)
+            recorded = self._record_replacing(outcome, rows, now)
+        else:
+            recorded = self._record_appending(outcome, rows, now)
+        if recorded:
+            self._suspects = set()
+        return recorded
 
     def withdraw(self, names: Collection[str], reason: str, now: float) -> None:
         """Take away the rows and files of micrographs that are to be picked again.
@@ -157,6 +167,8 @@ class SessionOutputs:
         """Write every file anew from the journal; byte for byte what recording had left."""
         with self._explained():
             disk.make_directory(self.directory)
+            self._suspects = None
+            self._tidy()
             self._rebuild_picks()
             self._rebuild_tables()
 
@@ -203,8 +215,6 @@ class SessionOutputs:
 
     def _rebuild_tables(self) -> None:
         disk.make_directory(self.directory)
-        for name in self._journal.names_without_rows(self._session_id):
-            disk.remove(self.directory / picks_name(name))
         suffix = _coords_suffix(self.directory)
         if suffix is not None:
             disk.replace(self.directory / COORDS_SUFFIX, suffix)
@@ -214,6 +224,15 @@ class SessionOutputs:
             self._session_id, {name: OutputLength(length, dirty=True) for name, length in lengths.items()}
         )
         self._put_tables_in_place(lengths)
+
+    def _tidy(self) -> None:
+        """Remove picks files that no rows stand for: rewritten as junk, or not recorded before the end came."""
+        if self._suspects == set():
+            return
+        names = self._journal.names_without_rows(self._session_id)
+        for name in names if self._suspects is None else names & self._suspects:
+            disk.remove(self.directory / picks_name(name))
+        self._suspects = set()
 
     def _rebuild_picks(self) -> None:
         for rows in self._journal.published(self._session_id):

@@ -120,14 +120,14 @@ class Views(Database):
                 if row["name"] != without_name:
                     yield rows.published(row)
 
-    def names_without_rows(self, session_id: int) -> list[str]:
-        """Return the names that had rows in the outputs in the past and have none now."""
+    def names_without_rows(self, session_id: int) -> set[str]:
+        """Return the names of which the outputs hold no generation."""
         found = self._all(
-            "SELECT DISTINCT name FROM micrograph WHERE session_id = ? AND published = 0 AND n_picks IS NOT NULL"
+            "SELECT name FROM micrograph WHERE session_id = ? AND published = 0"
             " EXCEPT SELECT name FROM micrograph WHERE session_id = ? AND published = 1",
             (session_id, session_id),
         )
-        return [row["name"] for row in found]
+        return {row["name"] for row in found}
 
     def outputs(self, session_id: int) -> dict[str, OutputLength]:
         """Return how much of each output file is accounted for."""

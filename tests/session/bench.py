@@ -129,6 +129,10 @@ class Bench:
                 want[name] = chosen
             (block,) = star.read(self.root / "out" / name.replace(".mrc", "_autopick.star")).values()
             assert len(block.rows) == len(chosen)
+        left = {path for path in self.contents() if path.endswith("_autopick.star")}
+        assert left - {"coords_suffix_autopick.star"} == {
+            name.replace(".mrc", "_autopick.star") for name in expected
+        }
         assert rows == want
         listed = star.read(self.root / "out" / "autopick.star")["coordinate_files"].column(
             "rlnMicrographName"
