@@ -10,6 +10,9 @@ import torch
 
 from drpwatch.errors import DeviceFault, DeviceNotReady
 
+# Their errors are plain RuntimeErrors, and no less sticky.
+_GPU_LIBRARIES = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "cuFFT error", "CUFFT_")
+
 
 def resolve(device: str, threads: int = 0) -> torch.device:
     """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a usable device; `threads` (0: all cores) is for the CPU.
@@ -58,6 +61,10 @@ def faults() -> Iterator[None]:
         full = first_line(error)  # raised below, where no traceback holds the tensors of the failed work
     except torch.AcceleratorError as error:
         raise DeviceFault(f"CUDA error: {first_line(error)}") from error
+    except RuntimeError as error:
+        if any(library in str(error) for library in _GPU_LIBRARIES):
+            raise DeviceFault(first_line(error)) from error
+        raise
     if full:
         torch.cuda.empty_cache()
         raise DeviceNotReady(f"out of memory on the device: {full}")

@@ -93,7 +93,9 @@ def prepare(
         raise UnusableMicrograph(
             f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
         )
-    small = fourier_resize(levelled(image), (shape[0], shape[1]))
+    if constants.kind == "robust":
+        image = levelled(image)
+    small = fourier_resize(image, (shape[0], shape[1]))
     scale_yx = full_h / shape[0], full_w / shape[1]
     if params.negative_stain:
         small = -small

@@ -71,3 +71,16 @@ def test_a_sticky_error_is_a_fault():
 
 def test_a_cpu_has_no_device_memory():
     assert device.memory_bytes(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "cuFFT error: CUFFT_EXEC_FAILED"]
+)
+def test_an_error_of_a_gpu_library_is_a_fault(text):
+    with pytest.raises(DeviceFault, match=text), device.faults():
+        raise RuntimeError(text)
+
+
+def test_any_other_error_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shape"), device.faults():
+        raise RuntimeError("shape mismatch")
