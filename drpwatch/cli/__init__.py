@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
-from drpwatch.cli import demo, evaluate, model, pick, run, session, simulate, train
+from drpwatch.cli import demo, evaluate, export, model, pick, run, session, simulate, train
 from drpwatch.errors import DrpwatchError
 
 DAEMON_PANEL = "The daemon and its sessions"
@@ -50,6 +50,7 @@ def _register() -> None:
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
     app.command(rich_help_panel=FILES_PANEL)(pick.pick)
     app.command(rich_help_panel=FILES_PANEL)(evaluate.evaluate)
+    app.command(rich_help_panel=FILES_PANEL)(export.export)
     app.add_typer(model.app, name="model", rich_help_panel=MODEL_PANEL)
     app.command(rich_help_panel=MODEL_PANEL)(simulate.simulate)
     app.command(rich_help_panel=MODEL_PANEL)(train.train)
