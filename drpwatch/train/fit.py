@@ -87,7 +87,7 @@ def judge(
 
 
 def label_by_truth(found: Candidates, example: Example) -> FloatArray:
-    """Label by the nearest true centre: within 0.35 diameters 1, beyond half 0, each centre used once."""
+    """Label by the nearest true centre: within a quarter diameter 1, beyond half 0, each centre used once."""
     label = np.zeros(len(found.yx), dtype=np.float32)
     if len(found.yx) == 0:
         return label
@@ -96,7 +96,7 @@ def label_by_truth(found: Candidates, example: Example) -> FloatArray:
         distance, nearest = (np.asarray(a) for a in tree.query(found.yx))
         label[distance <= 0.5 * example.diameter_px] = np.nan
         taken: set[int] = set()
-        for i in np.flatnonzero(distance <= 0.35 * example.diameter_px):  # highest first
+        for i in np.flatnonzero(distance <= 0.25 * example.diameter_px):  # highest first
             if nearest[i] not in taken:
                 taken.add(int(nearest[i]))
                 label[i] = 1

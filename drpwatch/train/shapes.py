@@ -82,7 +82,7 @@ def invented_species(rng: np.random.Generator) -> Species:
     size_angstrom = float(rng.uniform(90, 350))
     axis = np.linspace(-1, 1, _VOXELS_ACROSS, dtype=np.float32)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    kind = str(rng.choice(["blobs", "blobs", "blobs", "rod", "shell", "barrel", "block"]))
+    kind = str(rng.choice(["blobs", "blobs", "blobs", "rod", "shell", "shell", "barrel", "block"]))
     radius = np.sqrt(x**2 + y**2 + z**2)
     if kind == "rod":
         inside = (np.hypot(x, y) < rng.uniform(0.18, 0.4)) & (abs(z) < 0.95)
