@@ -1,5 +1,8 @@
 """Helpers for tests of every part."""
 
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,3 +20,17 @@ def eventually(check: Callable[[], T], within_s: float, what: str) -> T:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s} s: {what} (last: {result!r})")
         time.sleep(0.01)
+
+
+def child_cpu_seconds(run: Callable[[], object]) -> float:
+    """Return the CPU time of the processes that `run` starts and waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def half_a_second() -> float:
+    """Return the limit of a command's start: more on a machine where the libraries alone take so long."""
+    imports = [sys.executable, "-c", "import typer, rich.panel, pydantic"]
+    return max(0.5, 3 * min(child_cpu_seconds(lambda: subprocess.run(imports, check=True)) for _ in range(3)))

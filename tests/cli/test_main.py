@@ -1,7 +1,6 @@
 """How the command line ends: exit codes, one line for each problem, no traceback unless asked."""
 
 import re
-import resource
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import typer
 import drpwatch
 from drpwatch import cli, errors
 from drpwatch.cli import main
+from tests.support import child_cpu_seconds, half_a_second
 
 
 def _family(kind: type) -> list[type]:
@@ -115,17 +115,11 @@ def test_the_command_line_starts_light(arguments):
     assert _modules_after(arguments) & heavy == set()
 
 
-def _cpu_seconds(*arguments: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 @pytest.mark.parametrize("arguments", QUICK[:2])
 def test_the_command_line_answers_within_half_a_second(arguments):
-    # It waits for nothing, so on an idle machine this is what the clock shows; here tests may run beside it, on
-    # a machine of any speed. So: a few tries, and the limit moves with what the libraries alone take.
-    libraries = min(_cpu_seconds("-c", "import typer, rich.panel, pydantic") for _ in range(3))
-    limit_s = max(0.5, 3 * libraries)
-    assert any(_cpu_seconds("-m", "drpwatch", *arguments) < limit_s for _ in range(5))
+    # It waits for nothing, so on an idle machine this is what the clock shows; here tests may run beside it.
+    command = [sys.executable, "-m", "drpwatch", *arguments]
+    limit_s = half_a_second()
+    assert any(
+        child_cpu_seconds(lambda: subprocess.run(command, capture_output=True)) < limit_s for _ in range(5)
+    )
