@@ -169,10 +169,14 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 def compact_species(seed: int) -> Species:
-    """Return an invented species of a middling size whose views all have much the same width."""
+    """Return an invented species of a middling size, filled, whose views all have much the same width."""
     for i in range(1000):
         species = invented_species(np.random.default_rng((seed, 11, i)))
         bulk = float((species.density > 0.3).float().mean())
-        if 140 <= species.diameter_angstrom <= 230 and bulk >= 0.2:
+        middle = species.density.shape[0] // 2
+        core = float(
+            species.density[middle - 2 : middle + 3, middle - 2 : middle + 3, middle - 2 : middle + 3].mean()
+        )
+        if 140 <= species.diameter_angstrom <= 230 and bulk >= 0.2 and core >= 0.3:
             return species
     raise AssertionError("one shape in ten is like that")
