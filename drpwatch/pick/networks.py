@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -100,6 +102,11 @@ def detect_in_tiles(detector: nn.Module, image: torch.Tensor, tile_px: int = 256
             seen = detector(tile.contiguous(memory_format=torch.channels_last))
             out[top : top + rows, left : left + columns] = seen[0, 0, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
     return out
+
+
+def patch_centres(yx: npt.NDArray[np.float32], shape_yx: tuple[int, ...]) -> torch.Tensor:
+    """Return the pixels inside the image, (n, 2) int64, that are nearest to yx (n, 2)."""
+    return torch.from_numpy(np.clip(np.round(yx), 0, np.array(shape_yx) - 1).astype(np.int64))
 
 
 def patches_at(image: torch.Tensor, yx: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
 from drpwatch.pick.device import faults, memory_bytes, resolve
-from drpwatch.pick.networks import detect_in_tiles, patches_at
+from drpwatch.pick.networks import detect_in_tiles, patch_centres, patches_at
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
 from drpwatch.pick.weights import Weights, find, load_weights
@@ -107,8 +107,7 @@ class Picker:
         """Return the classifier's log-odds, (n,); zeros where the model has no classifier."""
         if self._classifier is None or len(found.yx) == 0:
             return np.zeros(len(found.yx), dtype=np.float32)
-        limit = np.array(prepared.image.shape) - 1
-        centres = torch.from_numpy(np.clip(np.round(found.yx), 0, limit).astype(np.int64)).to(self.device)
+        centres = patch_centres(found.yx, prepared.image.shape).to(self.device)
         batches = [
             self._classifier(patches_at(prepared.image, part).contiguous(memory_format=torch.channels_last))
             for part in torch.split(centres, _CLASSIFIER_BATCH)

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from torch import nn
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import channels_last, detect_in_tiles, patches_at
+from drpwatch.pick.networks import channels_last, detect_in_tiles, patch_centres, patches_at
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
 from drpwatch.pick.weights import Calibration
 from drpwatch.train.dataset import Example, crops
@@ -241,9 +241,7 @@ def _patches(judged: Sequence[Judged]) -> tuple[torch.Tensor, FloatArray]:
 
 def _cut(one: Judged) -> torch.Tensor:
     """Return the patches of all candidates of one example."""
-    limit = np.array(one.example.image.shape) - 1
-    centres = np.clip(np.round(one.found.yx), 0, limit).astype(np.int64)
-    return patches_at(one.example.image, torch.from_numpy(centres))
+    return patches_at(one.example.image, patch_centres(one.found.yx, one.example.image.shape))
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
