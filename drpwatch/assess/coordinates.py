@@ -64,14 +64,14 @@ def read_coordinates(source: Path) -> dict[str, Coordinates]:
         files = sorted(path for path in source.rglob(f"*{SUFFIX}") if path.name != _NO_TABLE)
         if not files:
             raise UsageError(f"{source}: no <micrograph>{SUFFIX} in this folder; give it, or a STAR file")
-        return {_key(_name_of(path.relative_to(source))): _read_one(path) for path in files}
+        return {key(_name_of(path.relative_to(source))): _read_one(path) for path in files}
     if not source.exists():
         raise UsageError(f"{source}: no such file or folder")
     for block in star.read(source).values():
         if {_X, _Y} <= set(block.labels):
             if _NAME in block.labels:
                 return _by_name(block)
-            return {_key(_name_of(Path(source.name))): _points(block)}
+            return {key(_name_of(Path(source.name))): _points(block)}
     raise UsageError(f"{source}: no block has {_X} and {_Y}")
 
 
@@ -123,8 +123,11 @@ def _unique_ends(names: Iterable[str], parts: int) -> dict[str, str]:
     return {end: name for name, end in ends.items() if counts[end] == 1}
 
 
-def _key(name: str) -> str:
-    """Return a micrograph's name in one spelling, without the ending of an image file."""
+def key(name: str) -> str:
+    """Return a micrograph's name in one spelling, without the ending of an image file.
+
+    All coordinates are kept by such names.
+    """
     name = posixpath.normpath(name)
     for ending in _IMAGE_ENDINGS:
         if name.lower().endswith(ending):
@@ -153,7 +156,7 @@ def _by_name(block: star.Block) -> dict[str, Coordinates]:
     points = _points(block)
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(block.column(_NAME)):
-        rows.setdefault(_key(name), []).append(row)
+        rows.setdefault(key(name), []).append(row)
     return {
         name: Coordinates(points.yx_px[chosen], None if points.score is None else points.score[chosen])
         for name, chosen in rows.items()

@@ -1,9 +1,14 @@
-"""`drpwatch evaluate`: picks held against known particles."""
+"""`drpwatch evaluate`: picks held against known particles.
+
+Owns: the command's options, and the form with PICKS and TRUTH. `cli.suite` has the one with --suite.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +18,7 @@ from drpwatch.cli.tables import print_table
 from drpwatch.errors import UsageError
 
 if TYPE_CHECKING:
+    from drpwatch.assess.coordinates import Coordinates
     from drpwatch.assess.detection import Agreement, Evaluation
 
 _HEADER = ("micrograph", "truth", "picks", "matched", "recall", "precision", "F", "error px")
@@ -21,9 +27,14 @@ _SWEEP_HEADER = ("threshold", *_HEADER[1:], "")
 
 def evaluate(
     picks: Annotated[
-        Path, typer.Argument(help="particles.star, another STAR file, or a folder of *_autopick.star.")
-    ],
-    truth: Annotated[Path, typer.Argument(help="The known particles, in any of the same forms.")],
+        Path | None,
+        typer.Argument(
+            help="particles.star, another STAR file, or a folder of *_autopick.star.", show_default=False
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Argument(help="The known particles, in any of the same forms.", show_default=False)
+    ] = None,
     diameter_angstrom: Annotated[
         float | None, typer.Option(help="Particle diameter in Å.", show_default=False)
     ] = None,
@@ -36,17 +47,101 @@ def evaluate(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also tell how higher thresholds would have done.")
     ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw each micrograph there: right picks green, false ones red, missed particles yellow.",
+            metavar="DIR",
+        ),
+    ] = None,
+    micrographs: Annotated[
+        Path | None, typer.Option(help="Where the micrographs are, for --pictures.", metavar="DIR")
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of PICKS and TRUTH: a folder of data sets to pick and measure.", metavar="DIR"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of --suite: shipped weights, or a file. [default: general]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of --suite: auto, cpu, cuda or cuda:N. [default: auto]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="Of --suite: CPU threads. [default: all cores]")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Of --suite: only so many micrographs of each set.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare picks with known particles: recall, precision and F.
 
     A pick is right when it is matched, one to one, to a particle within half a diameter. All
     micrographs that TRUTH names count; picks on other micrographs are told, not scored.
+
+    With --suite, each folder in DIR that has a dataset.toml is picked at default settings and becomes one
+    line of a table. The exit code is 1 if a data set cannot be used; the others are measured.
     """
+    of_suite = {"--model": model, "--device": device, "--threads": threads, "--limit": limit}
+    if suite is None:
+        _refuse(of_suite, "is for --suite")
+        _compare(
+            picks,
+            truth,
+            diameter_angstrom,
+            diameter_px,
+            pixel_size_angstrom,
+            sweep,
+            pictures,
+            micrographs,
+            as_json,
+        )
+        return
+    if picks is not None:
+        raise UsageError("give PICKS and TRUTH, or --suite, not both")
+    of_picks = {
+        "--diameter-angstrom": diameter_angstrom,
+        "--diameter-px": diameter_px,
+        "--pixel-size-angstrom": pixel_size_angstrom,
+        "--sweep": sweep or None,
+        "--micrographs": micrographs,
+    }
+    _refuse(of_picks, "is for PICKS and TRUTH; what it would tell is in the dataset.toml of each set")
+    from drpwatch.cli.suite import run_suite
+
+    run_suite(suite, model or "general", device or "auto", threads or 0, limit, pictures, as_json)
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that mean nothing here."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} {why}")
+
+
+def _compare(
+    picks: Path | None,
+    truth: Path | None,
+    diameter_angstrom: float | None,
+    diameter_px: float | None,
+    pixel_size_angstrom: float | None,
+    sweep: bool,
+    pictures: Path | None,
+    micrographs: Path | None,
+    as_json: bool,
+) -> None:
+    """Hold one file of picks against one of known particles."""
     from drpwatch.assess.coordinates import read_coordinates, read_pixel_size_angstrom
     from drpwatch.assess.detection import evaluate as compare
     from drpwatch.assess.detection import sweep_thresholds
 
+    if picks is None or truth is None:
+        raise UsageError("give PICKS and TRUTH, or --suite with a folder of data sets")
+    if (pictures is None) != (micrographs is None):
+        raise UsageError("pictures need both --pictures and --micrographs")
     if (diameter_angstrom is None) == (diameter_px is None):
         raise UsageError("give the particle diameter, either --diameter-angstrom or --diameter-px")
     found, known = read_coordinates(picks), read_coordinates(truth)
@@ -65,6 +160,35 @@ def evaluate(
         print(json.dumps(_as_json(result), indent=2))
     else:
         _print(result)
+    if pictures is not None and micrographs is not None:
+        _draw(pictures, micrographs, found, known, diameter_px)
+
+
+def _draw(
+    pictures: Path,
+    micrographs: Path,
+    found: dict[str, Coordinates],
+    known: dict[str, Coordinates],
+    diameter_px: float,
+) -> None:
+    """Draw the micrographs that the truth names."""
+    from drpwatch.assess.coordinates import Coordinates, pair_names
+    from drpwatch.assess.datasets import find_micrographs
+    from drpwatch.assess.pictures import marks
+    from drpwatch.cli.suite import draw
+
+    files = find_micrographs(micrographs)
+    named, picked = pair_names(known, files), pair_names(known, found)
+    if not named:
+        raise UsageError(f"{micrographs} has none of the micrographs that the truth names")
+    judged = {
+        file: marks(found.get(picked.get(name, ""), Coordinates.none()), known[name], diameter_px / 2)
+        for name, file in named.items()
+    }
+    draw(pictures, {file: files[file] for file in judged}, judged, diameter_px)
+    for name in known:
+        if name not in named:
+            print(f"drpwatch: {name}: no such micrograph in {micrographs}: no picture of it", file=sys.stderr)
 
 
 def _print(result: Evaluation) -> None:

@@ -9,9 +9,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from drpwatch.cli import main
 from drpwatch.cli.evaluate import evaluate
 from drpwatch.errors import UsageError
 from drpwatch.formats import star
+from drpwatch.formats.mrc import write_mrc
+from tests.assess.making import make_set
+from tests.pick.making import disc_model, discs, scattered
 
 app = typer.Typer()
 app.command("evaluate")(evaluate)
@@ -19,6 +23,11 @@ app.command("evaluate")(evaluate)
 TRUTH_YX = np.array([[100.0, 200.0], [300.0, 400.0], [500.0, 600.0], [700.0, 800.0]])
 PICKS_YX = np.concatenate([TRUTH_YX[:3] + np.array([0, 3]), [[900.0, 900.0]]])
 SCORE = np.array([0.9, 0.8, 0.7, 0.1])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return disc_model(tmp_path_factory.mktemp("weights") / "discs.safetensors")
 
 
 @pytest.fixture
@@ -86,6 +95,9 @@ def test_a_given_pixel_size_goes_first(files):
     ("options", "reason"),
     [
         ([], "give the particle diameter"),
+        (["--diameter-px", "5", "--limit", "1"], "--limit is for --suite"),
+        (["--diameter-px", "5", "--pictures", "x"], "both --pictures and --micrographs"),
+        (["--suite", "x"], "give PICKS and TRUTH, or --suite, not both"),
         (["--diameter-px", "5", "--diameter-angstrom", "5"], "either --diameter-angstrom or --diameter-px"),
         (["--diameter-px", "-5"], "is not positive"),
         (["--diameter-angstrom", "5", "--pixel-size-angstrom", "0"], "pixel size of 0.0 Å is not positive"),
@@ -101,7 +113,97 @@ def test_a_pixel_size_that_nobody_gives(files):
         run(files[1], files[1], "--diameter-angstrom", "100")
 
 
+def test_neither_form():
+    with pytest.raises(UsageError, match="give PICKS and TRUTH, or --suite"):
+        run()
+    with pytest.raises(UsageError, match="--sweep is for PICKS and TRUTH"):
+        run("--suite", "x", "--sweep")
+
+
+def test_pictures(files, tmp_path):
+    noise = np.random.default_rng(1).standard_normal((900, 1000)).astype(np.float32)
+    (tmp_path / "mics").mkdir()
+    write_mrc(tmp_path / "mics" / "a.mrc", noise, 2.0)
+    pictures = tmp_path / "pictures"
+    run(
+        *[*files, "--diameter-px", "50", "--pictures", str(pictures)],
+        *["--micrographs", str(tmp_path / "mics")],
+    )
+    assert sorted(path.name for path in pictures.iterdir()) == ["a.png", "false_and_missed.png"]
+    with pytest.raises(UsageError, match="has none of the micrographs"):
+        run(*files, "--diameter-px", "50", "--pictures", "x", "--micrographs", str(pictures))
+
+
+class TestSuite:
+    @pytest.fixture
+    def suite(self, tmp_path):
+        """Two data sets: discs with their truth, and noise."""
+        shape, pixel_size = (300, 340), 5.0
+        diameter_px = 24.0
+        yx = scattered(shape, diameter_px)
+        image = discs(shape, yx, (diameter_px, diameter_px))
+        make_set(
+            tmp_path / "suite" / "discs",
+            f"diameter_angstrom = {diameter_px * pixel_size}\npixel_size_angstrom = {pixel_size}\n"
+            'truth = "truth.star"\n',
+            {"a": yx},
+            {"a": image},
+        )
+        text = "diameter_angstrom = 48\nexpected_picks_at_most = 7\n"
+        make_set(tmp_path / "suite" / "noise", text, images={"a": image[:100, :100]})
+        return tmp_path / "suite"
+
+    @pytest.fixture
+    def command(self, suite, model):
+        return ["evaluate", "--suite", str(suite), "--model", str(model), "--device", "cpu", "--threads", "1"]
+
+    def test_a_table(self, command, capsys):
+        assert main(command) == 0
+        header, noted, empty, *_ = capsys.readouterr().out.splitlines()
+        assert header.split()[:5] == ["set", "micrographs", "recall", "precision", "F"]
+        assert noted.split()[:2] == ["discs", "1"]
+        assert float(noted.split()[4]) > 0.9
+        assert float(noted.split()[7]) < 0.1
+        assert empty.split()[:2] == ["noise", "2"]
+        assert empty.split()[2:8] == ["-"] * 6
+        assert empty.split()[9] == "7"
+
+    def test_json_and_limit(self, command, capsys):
+        assert main([*command, "--json", "--limit", "1"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["model"], found["threshold"], found["device"]) == ("discs", 0.5, "cpu")
+        assert found["sets"]["discs"]["f"] > 0.9
+        assert list(found["sets"]["noise"]["picks"]) == ["a"]
+        assert found["sets"]["noise"]["f"] is None
+        assert found["broken"] == {}
+
+    def test_pictures_of_each_set(self, command, tmp_path):
+        assert main([*command, "--pictures", str(tmp_path / "pictures")]) == 0
+        assert (tmp_path / "pictures" / "discs" / "a.png").is_file()
+        assert (tmp_path / "pictures" / "noise" / "b.png").is_file()
+
+    def test_a_micrograph_that_fails_is_in_a_table(self, suite, command, capsys):
+        (suite / "noise" / "b.mrc").write_bytes(b"no micrograph")
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].split()[:3] == ["noise", "b", "header"]
+
+    def test_a_broken_set_leaves_the_others(self, suite, command, capsys):
+        (suite / "noise" / "dataset.toml").write_text("diameter = 4\n")
+        assert main(command) == 1
+        said = capsys.readouterr()
+        assert [line.split()[0] for line in said.out.splitlines()[:2]] == ["set", "discs"]
+        (line,) = said.err.splitlines()
+        assert line.startswith("drpwatch: error: noise: ")
+        assert "diameter: no such key" in line
+
+    def test_a_device_that_there_is_not(self, command, capsys):
+        assert main([*command[:-4], "--device", "gpu"]) == 2
+        assert "allowed are auto, cpu, cuda and cuda:N" in capsys.readouterr().err
+
+
 def test_torch_stays_out():
-    program = "import sys, drpwatch.cli.evaluate, drpwatch.assess.detection; print('torch' in sys.modules)"
+    modules = "drpwatch.cli.suite, drpwatch.assess.pictures, drpwatch.assess.suite"
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
