@@ -1,6 +1,7 @@
 """What a `dataset.toml` says, and what is said of one that is wrong."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,13 @@ def test_an_empty_set(tmp_path):
     assert (found.truth, found.expected_picks_at_most, found.note) == (None, 2, "ice")
     assert found.params == PickParams(200.0, 8.0)
     assert list(read_data_set(tmp_path / "ice", limit=1).micrographs) == ["a"]
+
+
+def test_the_one_in_the_readme(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(r"^```toml\n(diameter_angstrom.*?)^```", readme, re.S | re.M)
+    found = read_data_set(make_set(tmp_path / "apo", text, {"a": [(20, 30)]}))
+    assert (found.params, found.note) == (PickParams(191.0, 1.77), "beta-galactosidase")
 
 
 def test_micrographs_and_truth_that_lack_each_other(tmp_path):
