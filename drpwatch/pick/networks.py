@@ -1,23 +1,42 @@
-"""The two networks of the cascade: the FCRN, which regresses a distance map, and the classifier of patches."""
+"""The networks of the cascade: detectors, which regress a distance map, and the classifier of patches."""
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from drpwatch.errors import WeightsError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 PATCH_PX = 64  # side of the classifier's input, in working pixels
-HALO_PX = 16  # at least half of any detector's receptive field
+BORDER_PX = 16  # of reflected image around the image, so that no particle touches a network's zero padding
 
 
-class Fcrn(nn.Module):
-    """CNN-1 of the paper: (n, 1, h, w) in, (n, 1, h, w) out, receptive field 25 px; bumps where particles are."""
+class Detector(nn.Module):
+    """A network that turns an image, (n, 1, h, w), into a distance map of the same shape."""
+
+    halo_px: int
+    """What a pixel of the map can depend on ends within this distance; a multiple of the stride."""
+
+    stride_px: int
+    """Height and width must be multiples of it."""
+
+
+class Fcrn(Detector):
+    """CNN-1 of the paper: receptive field 25 px; bumps where particles are."""
+
+    halo_px = 16
+    stride_px = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +54,68 @@ class Fcrn(nn.Module):
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 2, stride=1)
         out: torch.Tensor = self.conv_5(x)
         return out
+
+
+class _Block(nn.Module):
+    """Convolution, batch normalisation, ReLU; the normalisation is part of the convolution after `fuse`."""
+
+    def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
+        self.normalisation: nn.Module = nn.BatchNorm2d(out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu_(self.normalisation(self.convolution(x)))
+
+    def fuse(self) -> None:
+        if isinstance(self.normalisation, nn.BatchNorm2d):
+            self.convolution = fuse_conv_bn_eval(self.convolution, self.normalisation)
+            self.normalisation = nn.Identity()
+
+
+class UNet(Detector):
+    """A small U-Net (Ronneberger et al. 2015) that sees the neighbourhood of a particle, not only the particle.
+
+    Four levels, each half as fine as the one before; the finest works at half of the image's resolution, and four
+    channels of its last layer are shuffled into the full one. It costs as much as the FCRN: 26,000
+    multiplications a pixel.
+    """
+
+    halo_px = 128
+    stride_px = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        fine, middle, coarse, coarsest = 32, 48, 64, 64
+        self.stem = nn.Sequential(_Block(1, 16, kernel=5), _Block(16, fine, stride=2))
+        self.down_1 = nn.Sequential(_Block(fine, fine), _Block(fine, fine))
+        self.down_2 = _stage(fine, middle)
+        self.down_3 = _stage(middle, coarse)
+        self.down_4 = _stage(coarse, coarsest)
+        self.up_3 = nn.Sequential(_Block(coarsest + coarse, coarse), _Block(coarse, coarse))
+        self.up_2 = nn.Sequential(_Block(coarse + middle, middle), _Block(middle, middle))
+        self.up_1 = nn.Sequential(_Block(middle + fine, fine), _Block(fine, fine))
+        self.head = nn.Conv2d(fine, 4, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the distance map."""
+        fine = self.down_1(self.stem(image))
+        middle = self.down_2(fine)
+        coarse = self.down_3(middle)
+        coarse = self.up_3(torch.cat([_doubled(self.down_4(coarse)), coarse], dim=1))
+        middle = self.up_2(torch.cat([_doubled(coarse), middle], dim=1))
+        fine = self.up_1(torch.cat([_doubled(middle), fine], dim=1))
+        return F.pixel_shuffle(self.head(fine), 2)
+
+
+def _stage(channels: int, out: int) -> nn.Sequential:
+    """Return the blocks that lead to the next coarser level."""
+    return nn.Sequential(_Block(channels, out, stride=2), _Block(out, out), _Block(out, out))
+
+
+def _doubled(x: torch.Tensor) -> torch.Tensor:
+    """Repeat every pixel twice along both axes."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class PatchClassifier(nn.Module):
@@ -57,14 +138,12 @@ class PatchClassifier(nn.Module):
         return out[:, 0]
 
 
-DETECTORS: dict[str, Callable[[], nn.Module]] = {"fcrn": Fcrn}
+DETECTORS: dict[str, Callable[[], Detector]] = {"fcrn": Fcrn, "unet": UNet}
 CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {"patch-cnn": PatchClassifier}
 
 
-def build(
-    kinds: dict[str, Callable[[], nn.Module]], name: str, tensors: dict[str, torch.Tensor]
-) -> nn.Module:
-    """Make the network called `name` and give it its weights, ready to infer.
+def build(kinds: dict[str, Callable[[], Network]], name: str, tensors: dict[str, torch.Tensor]) -> Network:
+    """Make the network called `name` and give it its weights, not to be trained.
 
     Raises
     ------
@@ -81,27 +160,44 @@ def build(
     return channels_last(network.eval().requires_grad_(False))
 
 
-def channels_last(network: nn.Module) -> nn.Module:
+def channels_last(network: Network) -> Network:
     """Put the kernels into the layout that CPU and GPU convolve fastest in."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
-def detect_in_tiles(detector: nn.Module, image: torch.Tensor, tile_px: int = 256) -> torch.Tensor:
+def fused(network: Network) -> Network:
+    """Return a copy whose batch normalisations are part of the convolutions before them: the same, for less."""
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, _Block):
+            module.fuse()
+    return channels_last(network.requires_grad_(False))
+
+
+def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256) -> torch.Tensor:
     """Run a detector over (h, w) tile by tile; any tile size gives the same map.
 
-    Each tile sees `HALO_PX` beyond its own pixels, so that the networks' zero padding never reaches the result.
+    Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
     """
     h, w = image.shape
-    mode = "reflect" if min(h, w) > HALO_PX else "replicate"
-    padded = F.pad(image[None, None], (HALO_PX,) * 4, mode=mode)
-    out = torch.empty_like(image)
-    for top in range(0, h, tile_px):
-        for left in range(0, w, tile_px):
-            rows, columns = min(tile_px, h - top), min(tile_px, w - left)
-            tile = padded[:, :, top : top + rows + 2 * HALO_PX, left : left + columns + 2 * HALO_PX]
-            seen = detector(tile.contiguous(memory_format=torch.channels_last))
-            out[top : top + rows, left : left + columns] = seen[0, 0, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-    return out
+    stride = detector.stride_px
+    mode = "reflect" if min(h, w) > BORDER_PX + stride else "replicate"
+    border = (BORDER_PX, BORDER_PX + -w % stride, BORDER_PX, BORDER_PX + -h % stride)
+    padded = F.pad(image[None, None], border, mode=mode)
+    height, width = padded.shape[2:]
+    out = torch.empty_like(padded[0, 0])
+    step = stride * math.ceil(tile_px / stride)
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            first_row, first_column = max(0, top - detector.halo_px), max(0, left - detector.halo_px)
+            bottom, right = min(height, top + step), min(width, left + step)
+            tile = padded[
+                :, :, first_row : bottom + detector.halo_px, first_column : right + detector.halo_px
+            ]
+            seen = detector(tile.contiguous(memory_format=torch.channels_last))[0, 0]
+            own = seen[top - first_row : bottom - first_row, left - first_column : right - first_column]
+            out[top:bottom, left:right] = own
+    return out[BORDER_PX : BORDER_PX + h, BORDER_PX : BORDER_PX + w].contiguous()
 
 
 def patch_centres(yx: npt.NDArray[np.float32], shape_yx: tuple[int, ...]) -> torch.Tensor:
