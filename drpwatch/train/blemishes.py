@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, zoom
+from scipy.special import expit
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -66,7 +67,8 @@ def ice_balls(grid: Grid, rng: np.random.Generator) -> None:
     y, x = grid.axes
     heap = grid.random_point(rng)
     heaped = rng.random() < 0.4
-    for _ in range(int(rng.integers(1, 9))):
+    count = int(rng.integers(20, 80)) if rng.random() < 0.15 else int(rng.integers(1, 9))
+    for _ in range(count):
         radius = 0.5 * grid.diameter_px * float(np.exp(rng.uniform(np.log(0.35), np.log(6))))
         cy, cx = grid.random_point(rng)
         if heaped:
@@ -96,6 +98,53 @@ def crystalline_ice(grid: Grid, rng: np.random.Generator) -> None:
     grid.barred |= (soft > 0.3) & (strength > 60)
 
 
+def mottle(grid: Grid, rng: np.random.Generator) -> None:
+    """Cover the view with a texture that means nothing: thick or dirty ice, frost, residues, a blurred stage.
+
+    Band-passed noise, stretched along one way, through a random curve: spots, streaks, nets and plates.
+    """
+    h, w = grid.transmission.shape
+    fine = grid.diameter_px * float(np.exp(rng.uniform(np.log(0.08), np.log(0.8))))
+    stretch = float(np.exp(rng.uniform(0, np.log(6)) * (rng.random() < 0.4)))
+    noise = rng.standard_normal((h, w))
+    sigmas = np.array([fine, fine * stretch])[:: int(rng.choice([1, -1]))]
+    field = gaussian_filter(noise, sigmas, mode="wrap")
+    if rng.random() < 0.6:
+        field -= gaussian_filter(noise, sigmas * rng.uniform(1.3, 3), mode="wrap")
+    field /= field.std()
+    curve = int(rng.integers(4))
+    if curve == 1:
+        field = np.clip(field - rng.uniform(0, 1.5), 0, None)
+    elif curve == 2:
+        field = np.exp(rng.uniform(0.3, 1) * field)
+    elif curve == 3:
+        field = -abs(field)
+    field = (field - field.mean()) / (field.std() + 1e-6)
+    strength = float(np.exp(rng.uniform(np.log(15), np.log(200))))
+    grid.thickness_angstrom += np.asarray(field * strength, dtype=np.float32)
+    grid.transmission *= np.exp(rng.uniform(-0.03, 0.15) * np.clip(-field, -3, 3)).astype(np.float32)
+    grid.barred |= strength > 40
+
+
+def heaps(grid: Grid, rng: np.random.Generator) -> None:
+    """Add aggregates that sprawl: chains and nets of lumps that nobody would pick."""
+    h, w = grid.transmission.shape
+    seeds = np.zeros((h, w), dtype=np.float32)
+    for _ in range(int(rng.integers(1, 5))):
+        place, way = np.array(grid.random_point(rng)), rng.uniform(0, 2 * np.pi)
+        for _ in range(int(rng.integers(15, 120))):
+            way += rng.normal(0, 0.7)
+            place += grid.diameter_px * rng.uniform(0.2, 0.6) * np.array([np.sin(way), np.cos(way)])
+            row, column = int(place[0]), int(place[1])
+            if 0 <= row < h and 0 <= column < w:
+                seeds[row, column] += rng.uniform(0.3, 1)
+    sigma = grid.diameter_px * rng.uniform(0.12, 0.35)
+    heap = gaussian_filter(seeds, sigma) * np.float32(2 * np.pi * sigma**2)
+    grid.thickness_angstrom += heap * np.float32(np.exp(rng.uniform(np.log(60), np.log(400))))
+    grid.transmission *= np.exp(-heap * np.float32(rng.uniform(0, 0.3)))
+    grid.barred |= gaussian_filter(seeds, 1.5 * sigma) * (2 * np.pi * sigma**2) > 0.05
+
+
 def film_edge(grid: Grid, rng: np.random.Generator) -> None:
     """Add the rim of a hole in carbon or gold, with its fringe; sometimes the film covers the whole view."""
     y, x = grid.axes
@@ -107,9 +156,7 @@ def film_edge(grid: Grid, rng: np.random.Generator) -> None:
     outside = np.hypot(y - cy, x - cx) - radius
     if rng.random() < 0.15:
         outside = np.full((h, w), 1e3, dtype=np.float32)
-    film = np.asarray(
-        1 / (1 + np.exp(-outside / (grid.diameter_px * rng.uniform(0.03, 0.15)))), dtype=np.float32
-    )
+    film = np.asarray(expit(outside / (grid.diameter_px * rng.uniform(0.03, 0.15))), dtype=np.float32)
     gold = rng.random() < 0.25
     grid.transmission *= 1 - film * np.float32(rng.uniform(0.7, 0.97) if gold else rng.uniform(0.03, 0.35))
     grid.thickness_angstrom += film * np.float32(rng.uniform(20, 200))
@@ -140,6 +187,23 @@ def crack(grid: Grid, rng: np.random.Generator) -> None:
     grid.transmission *= 1 + tear * np.float32(rng.uniform(0.1, 0.5))
     grid.ice_gain *= 1 - 0.8 * tear
     grid.barred |= tear > 0.3
+
+
+def ethane(grid: Grid, rng: np.random.Generator) -> None:
+    """Add drops of frozen ethane: round, soft, paler or darker than the ice, up to ten diameters."""
+    y, x = grid.axes
+    for _ in range(int(rng.integers(1, 6))):
+        cy, cx = grid.random_point(rng)
+        radius = 0.5 * grid.diameter_px * float(np.exp(rng.uniform(0, np.log(10))))
+        drop = expit((radius - np.hypot(y - cy, x - cx)) / (grid.diameter_px * rng.uniform(0.05, 0.4)))
+        grid.transmission *= np.exp(np.asarray(drop * rng.uniform(-0.15, 0.1), dtype=np.float32))
+        grid.barred |= drop > 0.3
+
+
+def dead_pixels(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Let some pixels of the detector always say the same: nothing, or far too much."""
+    dead = rng.random(image.shape) < 10 ** rng.uniform(-5, -3)
+    return np.where(dead, np.float32(rng.choice([0.0, image.min(), 3 * image.max()])), image)
 
 
 def stripes(image: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -174,7 +238,26 @@ def after_processing(image: FloatArray, rng: np.random.Generator, diameter_px: f
     elif choice < 0.5:  # a denoiser keeps the low frequencies and some of the detail
         smooth = gaussian_filter(image, diameter_px * rng.uniform(0.03, 0.14))
         image = smooth + rng.choice([0.0, rng.uniform(0, 0.3)]) * (image - smooth)
+    if rng.random() < 0.5:
+        image = recoloured(image, rng, diameter_px)
     if rng.random() < 0.3:
         low, high = np.percentile(image, [rng.uniform(0.01, 0.5), 100 - rng.uniform(0.01, 0.5)])
         image = np.round(np.clip((image - low) / (high - low + 1e-9), 0, 1) * 255)
     return np.asarray(image, dtype=np.float32)
+
+
+def recoloured(image: FloatArray, rng: np.random.Generator, diameter_px: float) -> FloatArray:
+    """Filter by a smooth random curve of spatial frequency: detector, envelope, sharpening, high-pass.
+
+    The signal-to-noise ratio at each frequency stays; what the eye (and a network) sees changes a lot.
+    """
+    frequency = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None, :])
+    octave = np.log2(np.maximum(frequency * diameter_px, 0.25))  # 0: one diameter
+    knots = np.arange(-2.0, 5.0)
+    gain = np.exp(np.interp(octave, knots, np.cumsum(rng.normal(0, 0.3, size=len(knots)))))
+    if rng.random() < 0.3:
+        gain *= 1 - np.exp(-0.5 * (frequency * diameter_px / rng.uniform(0.2, 0.8)) ** 2)
+    middle = image.mean()
+    return np.asarray(
+        np.fft.irfft2(np.fft.rfft2(image - middle) * gain, image.shape) + middle, dtype=np.float32
+    )

@@ -41,7 +41,7 @@ def make_example(species: Sequence[Species], constants: Preprocessing, seed: int
     """
     rng = np.random.default_rng((seed, number))
     kind = species[int(rng.integers(len(species)))]
-    true_px = constants.working_diameter_px * rng.uniform(0.68, 1.1)
+    true_px = constants.working_diameter_px * rng.uniform(0.65, 1.12)
     scene = simulate(
         kind, species, draw_conditions(rng), (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng
     )

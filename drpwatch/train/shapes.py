@@ -78,16 +78,23 @@ def species_from_map(path: Path) -> Species:
 
 
 def invented_species(rng: np.random.Generator) -> Species:
-    """Make a protein-like shape: blobs with a cyclic or dihedral symmetry, a rod, a shell, a barrel or a block."""
-    size_angstrom = float(rng.uniform(90, 350))
+    """Make a protein-like shape.
+
+    Blobs with a cyclic or dihedral symmetry, alone or in a detergent belt; a rod, shell, barrel, block or horseshoe.
+    """
+    size_angstrom = float(np.exp(rng.uniform(np.log(80), np.log(400))))
     axis = np.linspace(-1, 1, _VOXELS_ACROSS, dtype=np.float32)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    kind = str(rng.choice(["blobs", "blobs", "blobs", "rod", "shell", "shell", "barrel", "block"]))
+    kinds = ["blobs"] * 5 + ["belted"] * 2 + ["rod"] + ["shell"] * 3 + ["barrel", "block", "horseshoe"]
+    kind = str(rng.choice(kinds))
     radius = np.sqrt(x**2 + y**2 + z**2)
+    around = np.zeros(x.shape, dtype=np.float32)  # what surrounds the protein and is less dense
     if kind == "rod":
         inside = (np.hypot(x, y) < rng.uniform(0.18, 0.4)) & (abs(z) < 0.95)
     elif kind == "shell":
-        inside = (radius < 0.95) & (radius > rng.uniform(0.5, 0.8))
+        inside = (radius < 0.95) & (radius > rng.uniform(0.45, 0.85))
+        if rng.random() < 0.25:  # a cargo or a genome
+            around = rng.uniform(0.2, 0.7) * (radius <= 0.95).astype(np.float32)
     elif kind == "barrel":
         width = rng.uniform(0.5, 0.8)
         ring = np.hypot(x, y)
@@ -95,10 +102,17 @@ def invented_species(rng: np.random.Generator) -> Species:
     elif kind == "block":  # a box with rounded corners, as many dihedral tetramers look
         sides = np.array([0.9, rng.uniform(0.55, 0.85), rng.uniform(0.4, 0.7)], dtype=np.float32)
         inside = (abs(z / sides[0]) ** 4 + abs(y / sides[1]) ** 4 + abs(x / sides[2]) ** 4) < 1
+    elif kind == "horseshoe":
+        ring, turn = np.hypot(x, y), np.arctan2(y, x)
+        width = rng.uniform(0.15, 0.3)
+        inside = (np.hypot(ring - 0.65, z) < width) & (abs(turn) < rng.uniform(1.6, 2.8))
+    elif kind == "belted":
+        inside = _symmetric_blobs(rng, 1.6 * x, 1.6 * y, z)
+        around = _belt(rng, x, y, z)
     else:
         inside = _symmetric_blobs(rng, x, y, z)
     lumps = _smooth_noise(rng, inside.shape, sigma_px=2.0)  # domains: no protein is homogeneous
-    values = inside * np.clip(1 + 0.35 * lumps, 0.2, 2)
+    values = np.maximum(inside * np.clip(1 + 0.35 * lumps, 0.2, 2), around)
     shape = _species(f"invented-{kind}", values.astype(np.float32), 1.0)
     return replace(
         shape, voxel_angstrom=size_angstrom / shape.diameter_angstrom, diameter_angstrom=size_angstrom
@@ -128,6 +142,16 @@ def _symmetric_blobs(
                 )
                 inside |= blob < 1
     return inside
+
+
+def _belt(
+    rng: np.random.Generator, x: npt.NDArray[Any], y: npt.NDArray[Any], z: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
+    """Return a micelle or nanodisc around the membrane's plane: head groups outside, lighter tails inside."""
+    width, height = rng.uniform(0.7, 0.95), rng.uniform(0.18, 0.35)
+    shape = np.hypot(x, y) ** 4 / width**4 + z**4 / height**4
+    heads, tails = rng.uniform(0.4, 0.9), rng.uniform(0.05, 0.35)
+    return np.where(shape < 1, np.where(shape < 0.4, tails, heads), 0).astype(np.float32)
 
 
 def _smooth_noise(

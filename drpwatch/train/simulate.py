@@ -74,8 +74,10 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
         ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        visibility=float(np.exp(rng.uniform(np.log(2.5), np.log(25)))),
-        coverage=float(rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.1, 0.2, 0.7])),
+        visibility=float(np.exp(rng.uniform(np.log(1.8), np.log(22)))),
+        coverage=float(
+            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.18, 0.65])
+        ),
         spacing=float(rng.uniform(0.55, 1.15)),
         preferred_view=bool(rng.random() < 0.15),
         clustered=bool(rng.random() < 0.25),
@@ -129,6 +131,8 @@ def simulate(
     inside = np.ones(shape_yx, dtype=np.float32)
     if rng.random() < 0.1 * conditions.blemished:
         image = blemishes.stripes(image, rng)
+    if rng.random() < 0.05 * conditions.blemished:
+        image = blemishes.dead_pixels(image, rng)
     if conditions.blemished:
         image = blemishes.after_processing(image, rng, diameter_px)
     if rng.random() < 0.1 * conditions.blemished:
@@ -181,11 +185,17 @@ def _blemish(grid: Grid, conditions: Conditions, rng: np.random.Generator) -> No
         (blemishes.ice_balls, 0.35),
         (blemishes.film_edge, 0.2),
         (blemishes.crystalline_ice, 0.1),
+        (blemishes.mottle, 0.1),
+        (blemishes.heaps, 0.05),
+        (blemishes.ethane, 0.04),
         (blemishes.beads, 0.06),
         (blemishes.crack, 0.06),
     )
+    factor = conditions.blemished * (
+        2.0 if conditions.coverage == 0 else 1.0
+    )  # fields are empty for a reason
     for blemish, chance in chances:
-        if rng.random() < chance * conditions.blemished:
+        if rng.random() < chance * factor:
             blemish(grid, rng)
 
 
