@@ -24,7 +24,7 @@ SHEET = "false_and_missed.png"
 
 _LONGEST_PX = 1600  # side of a picture
 _LEAST_DIAMETER_PX = 16  # in a picture; a smaller particle is not seen
-_LOW_PASS_SIGMA = 1 / 24  # diameters: noise goes, the shape stays
+_LOW_PASS_SIGMA = 1 / 16  # diameters: noise goes, the shape stays
 _STRETCH_PERCENTILES = (0.5, 99.5)
 _TILE_PX, _TILE_DIAMETERS, _CAPTION_PX = 96, 2.0, 12
 _SHEET_COLUMNS, _MOST_OF_A_KIND = 12, 72
