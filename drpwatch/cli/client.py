@@ -18,6 +18,7 @@ from drpwatch.errors import DaemonUnreachable, DrpwatchError, SessionError, Usag
 Json = dict[str, Any]
 
 SESSIONS = "/api/v1/sessions"
+_ALL = 100_000  # the most that the daemon lists
 _HOW_TO_START = "start the daemon with 'systemctl start drpwatch' or 'drpwatch run --config FILE'"
 _WHERE = "name its socket with --socket or DRPWATCH_SOCKET if it is elsewhere"
 
@@ -55,12 +56,25 @@ class ControlClient:
         return self.get(f"{SESSIONS}/{quote(name, safe='')}")
 
     def start(self, request: Json) -> Json:
-        """Start a session; the fields are those of `service.api.StartSession`."""
+        """Start a session; the fields are those of `service.bodies.StartSession`."""
         return self.post(SESSIONS, request)
 
     def change(self, name: str, verb: str) -> Json:
         """Stop, pause, resume or reopen a session and return it as it is then."""
-        return self.post(f"{SESSIONS}/{quote(name, safe='')}/{verb}")
+        return self.ask(name, verb)
+
+    def set(self, name: str, changes: Json) -> Json:
+        """Change values of a session; the fields are those of `service.bodies.SetSession`."""
+        return self._ask("PATCH", f"{SESSIONS}/{quote(name, safe='')}", changes)
+
+    def ask(self, name: str, verb: str, body: Json | None = None) -> Json:
+        """Return the answer to a verb of a session that needs more than the name."""
+        return self.post(f"{SESSIONS}/{quote(name, safe='')}/{verb}", body)
+
+    def micrographs(self, name: str, state: str) -> list[Json]:
+        """Return all micrographs of a session that are in a state, the last recorded first."""
+        path = f"{SESSIONS}/{quote(name, safe='')}/micrographs?state={state}&limit={_ALL}"
+        return list(self.get(path)["micrographs"])
 
     def get(self, path: str) -> Json:
         """Return the answer to GET."""

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drpwatch.cli import handover, views
+from drpwatch.cli import changes, handover, remote, views
 from drpwatch.cli.client import ControlClient, Json
+from drpwatch.cli.remote import AsJson, Name, Socket, absolute, connect, model_name, print_view, progress
 from drpwatch.errors import DrpwatchError, SessionError
 
-POLL_S = 0.5
-
-app = typer.Typer(help="Start, watch and stop sessions of the running daemon.", no_args_is_help=True)
-
-Name = Annotated[str, typer.Argument(help="Name of the session.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the daemon answers, as JSON.")]
-Socket = Annotated[
-    Path | None,
-    typer.Option(
-        "--socket",
-        envvar="DRPWATCH_SOCKET",
-        help="Control socket of the daemon; /run/drpwatch/control.sock unless given.",
-        show_default=False,
-    ),
-]
-
-
-def connect(socket: Path | None) -> ControlClient:
-    """Return a client of the given socket, or of the default one."""
-    if socket is None:
-        from drpwatch.config import DEFAULT_SOCKET
-
-        socket = DEFAULT_SOCKET
-    return ControlClient(socket)
+app = typer.Typer(help="Start, watch, change and stop sessions of the running daemon.", no_args_is_help=True)
+for name, command in changes.COMMANDS.items():
+    app.command(name)(command)
 
 
 @app.command()
@@ -73,19 +50,19 @@ def start(
     """Pick every micrograph in a directory, those there now and those to come."""
     given: Json = {
         "name": name,
-        "watch_root": _absolute(watch),
+        "watch_root": absolute(watch),
         "diameter_angstrom": diameter_angstrom,
         "pixel_size_angstrom": pixel_size_angstrom,
-        "out_dir": None if out is None else _absolute(out),
+        "out_dir": None if out is None else absolute(out),
         "glob": glob,
         "negative_stain": negative_stain,
         "threshold": threshold,
-        "model": None if model is None else _model(model),
+        "model": None if model is None else model_name(model),
         "micrograph_prefix": micrograph_prefix,
     }
     # What was not given is left out: the daemon knows its own defaults.
     request = {key: value for key, value in given.items() if value is not None}
-    _print(connect(socket).start(request), as_json, views.print_understood)
+    print_view(connect(socket).start(request), as_json, views.print_understood)
 
 
 @app.command()
@@ -102,25 +79,25 @@ def stop(
     view = client.change(name, "stop")
     if wait:
         view = _wait_for_the_end(client, view)
-    _print(view, as_json, _print_end)
+    print_view(view, as_json, _print_end)
 
 
 @app.command()
 def pause(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
     """Go on finding micrographs, but pick none."""
-    _print(connect(socket).change(name, "pause"), as_json, _print_state)
+    print_view(connect(socket).change(name, "pause"), as_json, _print_state)
 
 
 @app.command()
 def resume(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
     """Pick again after a pause."""
-    _print(connect(socket).change(name, "resume"), as_json, _print_state)
+    print_view(connect(socket).change(name, "resume"), as_json, _print_state)
 
 
 @app.command()
 def reopen(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
     """Watch again for a session that is completed or failed."""
-    _print(connect(socket).change(name, "reopen"), as_json, _print_state)
+    print_view(connect(socket).change(name, "reopen"), as_json, _print_state)
 
 
 @app.command("list")
@@ -136,24 +113,7 @@ def list_sessions(socket: Socket = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
     """Show a session: state, rates, outputs, and which micrographs wait or failed, and why."""
-    _print(connect(socket).session(name), as_json, _print_all)
-
-
-def _absolute(path: Path) -> str:
-    """Return the path as the daemon, which works elsewhere, can use it; links stay as they are given."""
-    return str(path.expanduser().absolute())
-
-
-def _model(text: str) -> str:
-    """Return a name of shipped weights as it is, and a path as an absolute one."""
-    return _absolute(Path(text)) if "/" in text or text.endswith(".safetensors") else text
-
-
-def _print(view: Json, as_json: bool, as_text: Callable[[Json], None]) -> None:
-    if as_json:
-        print(json.dumps(view, indent=2))
-    else:
-        as_text(view)
+    print_view(connect(socket).session(name), as_json, _print_all)
 
 
 def _print_state(view: Json) -> None:
@@ -190,26 +150,14 @@ def _wait_for_the_end(client: ControlClient, view: Json) -> Json:
         The session failed.
     """
     name = view["name"]
-    with _progress() as tell:
+    with progress() as tell:
         while view["state"] == "draining":
             counts = view["micrographs"]
             tell(f"session {name}: {counts['waiting'] + counts['ready']} micrographs to finish")
-            time.sleep(POLL_S)
+            time.sleep(remote.POLL_S)
             view = client.session(name)
     if view["state"] == "failed":
         raise DrpwatchError(f"session {name} failed: {'; '.join(view['problems']) or 'no reason is known'}")
     if view["state"] != "completed":
         raise SessionError(f"session {name} is {view['state']} again: somebody else changed it")
     return view
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Give a function that tells a person how far it is; a pipe hears nothing."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(text)

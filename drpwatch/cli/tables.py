@@ -52,6 +52,11 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
         print(f"  {name.ljust(width)}  {value}")
 
 
+def clock(unix_s: float) -> str:
+    """Return a time as the clock of this machine shows it."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))
+
+
 def ago(unix_s: float | None, now_s: float | None = None) -> str:
     """Return how long ago that was, in the largest unit that says enough."""
     if unix_s is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drpwatch.cli.client import Json
-from drpwatch.cli.tables import ago, print_fields, print_table
+from drpwatch.cli.tables import ago, clock, print_fields, print_table
 
 
 def print_list(views: list[Json]) -> None:
@@ -31,13 +31,31 @@ def print_list(views: list[Json]) -> None:
 
 def print_understood(view: Json) -> None:
     """Print what the session watches, looks for and writes."""
+    print(f"session {view['name']}: {view['state']}")
+    outputs = view["outputs"] or [view["out_dir"]]
+    print_fields(
+        [
+            ("watches", f"{view['watch_root']}, files {view['glob']}"),
+            *_params(view),
+            ("names", f"{view['micrograph_prefix']}PATH below the watched directory"),
+            *(("writes" if i == 0 else "", path) for i, path in enumerate(outputs)),
+        ]
+    )
+    _print_problems(view)
+
+
+def print_params(view: Json) -> None:
+    """Print the parameters in force."""
+    print_fields(_params(view))
+
+
+def _params(view: Json) -> list[tuple[str, str]]:
+    """Return the parameters in force as fields."""
     params = view["params"]
     given, threshold = params["pixel_size_angstrom"], params["threshold"]
     found = view["pixel_size_angstrom"]
     read = "read from each micrograph's header" + ("" if found is None else f" ({found:g} Å)")
-    print(f"session {view['name']}: {view['state']}")
     fields = [
-        ("watches", f"{view['watch_root']}, files {view['glob']}"),
         ("diameter", f"{params['diameter_angstrom']:g} Å"),
         ("pixel size", read if given is None else f"{given:g} Å, whatever the headers say"),
         (
@@ -45,14 +63,11 @@ def print_understood(view: Json) -> None:
             "negative stain: bright particles" if params["negative_stain"] else "ice: dark particles",
         ),
         ("threshold", "the default of the weights" if threshold is None else f"{threshold:g}"),
-        ("model", params["model"]),
-        ("names", f"{view['micrograph_prefix']}PATH below the watched directory"),
+        ("model", f"{params['model']}{_sha256(view['weights_sha256'])}"),
     ]
-    fields += [
-        ("writes" if i == 0 else "", path) for i, path in enumerate(view["outputs"] or [view["out_dir"]])
-    ]
-    print_fields(fields)
-    _print_problems(view)
+    if view["expected_end_at"] is not None:
+        fields.append(("expected end", clock(view["expected_end_at"])))
+    return fields
 
 
 def print_session(view: Json) -> None:
@@ -64,6 +79,7 @@ def print_session(view: Json) -> None:
             ("started", ago(view["created_at"])),
             ("state since", ago(view["changed_at"])),
             ("micrographs", ", ".join(f"{counts[state]} {state}" for state in counts)),
+            ("parameters", f"version {view['params_version']}{_outdated(view)}"),
             ("picks", f"{view['picks']}{_per_micrograph(view)}"),
             ("per hour", _rate(view["micrographs_per_hour"])),
             ("last recorded", ago(view["last_recorded_at"])),
@@ -80,8 +96,20 @@ def _print_micrographs(title: str, micrographs: list[Json], total: int, when: st
         return
     more = f" (the last {len(shown)} of {total})" if len(shown) < total else ""
     print(f"\n{title}{more}:")
-    rows = [(one["name"], one["state"], _picks(one), ago(one[when]), one["reason"] or "") for one in shown]
-    print_table(("MICROGRAPH", "STATE", "PICKS", "WHEN", "REASON"), rows, right=("PICKS",))
+    rows = [
+        (one["name"], one["state"], _picks(one), ago(one[when]), _picked_with(one), one["reason"] or "")
+        for one in shown
+    ]
+    print_table(("MICROGRAPH", "STATE", "PICKS", "WHEN", "WITH", "REASON"), rows, right=("PICKS",))
+
+
+def print_failed(name: str, micrographs: list[Json]) -> None:
+    """Print the micrographs that failed, each with its reason."""
+    if not micrographs:
+        print(f"session {name}: no micrograph failed")
+        return
+    rows = [(one["name"], ago(one["recorded_at"]), one["reason"] or "") for one in micrographs]
+    print_table(("MICROGRAPH", "WHEN", "REASON"), rows)
 
 
 def _print_problems(view: Json, prefix: str = "") -> None:
@@ -91,6 +119,23 @@ def _print_problems(view: Json, prefix: str = "") -> None:
 
 def _picks(micrograph: Json) -> str:
     return "-" if micrograph["picks"] is None else str(micrograph["picks"])
+
+
+def _picked_with(micrograph: Json) -> str:
+    """Return version of the parameters, threshold and weights of what was picked."""
+    if micrograph["picks"] is None:
+        return "-"
+    outdated = ", outdated" if micrograph["outdated"] else ""
+    threshold, weights = micrograph["threshold"], micrograph["weights_sha256"]
+    return f"v{micrograph['params_version']}, {threshold:g}, {weights[:8]}{outdated}"
+
+
+def _sha256(weights: str | None) -> str:
+    return "" if weights is None else f" (SHA-256 {weights[:12]})"
+
+
+def _outdated(view: Json) -> str:
+    return f"; {view['outdated']} micrographs were picked with others" if view["outdated"] else ""
 
 
 def _rate(per_hour: float | None) -> str:

@@ -7,32 +7,34 @@ TCP has no route that changes anything. Every error is `{"error": "one sentence"
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from drpwatch import __version__
 from drpwatch.errors import DeviceError, DrpwatchError, JournalError, OutputError, SessionError
-from drpwatch.micrograph import PickParams
-from drpwatch.service.control import DEFAULT_GLOB, Control, Health, SessionRequest, SessionView
+from drpwatch.service.bodies import Body, Repick, Rethreshold, SetSession, StartSession
+from drpwatch.service.control import Control, Health, SessionView
 
 log = structlog.get_logger(__name__)
 
 API = "/api/v1"
-ServedPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+Answer = TypeVar("Answer")
+_MOST_LISTED = 100_000
 MicrographState = Literal["waiting", "ready", "picked", "failed"]
-
-
-_PARAMS = {field.name for field in fields(PickParams)}
+_BODIES: dict[str, type[Body]] = {
+    "/sessions": StartSession,
+    "/sessions/{name}": SetSession,
+    "/sessions/{name}/rethreshold": Rethreshold,
+    "/sessions/{name}/repick": Repick,
+}
 
 
 class MetricsSource(Protocol):
@@ -42,41 +44,6 @@ class MetricsSource(Protocol):
     def registry(self) -> CollectorRegistry:
         """The registry that is written out."""
         ...
-
-
-class StartSession(BaseModel):
-    """The body of `POST /api/v1/sessions`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    name: str
-    watch_root: ServedPath
-    diameter_angstrom: float
-    pixel_size_angstrom: float | None = None
-    negative_stain: bool = False
-    threshold: float | None = None
-    model: ServedPath | None = None
-    out_dir: ServedPath | None = None
-    glob: ServedPath = DEFAULT_GLOB
-    micrograph_prefix: str = ""
-
-    def request(self) -> SessionRequest:
-        """Return it as `Control` takes it.
-
-        Raises
-        ------
-        UsageError
-            A parameter is out of its range.
-        """
-        return SessionRequest(
-            name=self.name,
-            watch_root=Path(self.watch_root),
-            out_dir=None if self.out_dir is None else Path(self.out_dir),
-            glob=self.glob,
-            micrograph_prefix=self.micrograph_prefix,
-            # What is left out keeps the default of PickParams.
-            params=PickParams(**self.model_dump(include=_PARAMS, exclude_none=True)),
-        )
 
 
 def build_app(control: Control, metrics: MetricsSource, *, writable: bool) -> FastAPI:
@@ -130,27 +97,29 @@ def _add_reads(app: FastAPI, control: Control) -> None:
     def session(name: str) -> JSONResponse:
         return JSONResponse(control.session(name).as_dict())
 
-    @app.get(f"{API}/sessions/{{name}}/micrographs", summary="Its micrographs, the newest of each state")
-    def micrographs(name: str, state: MicrographState | None = None) -> JSONResponse:
-        view = control.session(name)
-        # A micrograph that failed just now is in `failed` and in `newest`.
-        by_name = {one.name: one for one in (*view.waiting, *view.ready, *view.failed, *view.newest)}
-        chosen = [asdict(one) for one in by_name.values() if state is None or one.state == state]
-        return JSONResponse({"micrographs": chosen})
+    @app.get(f"{API}/sessions/{{name}}/micrographs", summary="Its micrographs, the last recorded first")
+    def micrographs(
+        name: str,
+        state: MicrographState | None = None,
+        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 200,
+    ) -> JSONResponse:
+        states = get_args(MicrographState) if state is None else (state,)
+        listed = control.micrographs(name, states, limit)
+        return JSONResponse({"micrographs": [asdict(one) for one in listed]})
 
 
 def _add_verbs(app: FastAPI, control: Control) -> None:
-    def change(request: Request, verb: str, name: str, act: Callable[[], SessionView]) -> SessionView:
-        """Do it, and log who asked for it, refusals included."""
+    def change(request: Request, verb: str, name: str, act: Callable[[], Answer], **values: Any) -> Answer:
+        """Do it, and log who asked for it, and with which values, refusals included."""
         peer = getattr(request.state, "peer", None)
-        told = log.bind(verb=verb, session=name, uid=peer and peer.uid, pid=peer and peer.pid)
+        told = log.bind(verb=verb, session=name, uid=peer and peer.uid, pid=peer and peer.pid, **values)
         try:
-            view = act()
+            answer = act()
         except DrpwatchError as error:
             told.warning("session_change_refused", reason=str(error))
             raise
-        told.info("session_changed", state=view.state)
-        return view
+        told.info("session_changed")
+        return answer
 
     @app.post(f"{API}/sessions", status_code=201, summary="Start a session")
     def start(request: Request, body: StartSession) -> JSONResponse:
@@ -162,6 +131,7 @@ def _add_verbs(app: FastAPI, control: Control) -> None:
         "pause": control.pause,
         "resume": control.resume,
         "reopen": control.reopen,
+        "rebuild": control.rebuild,
     }
 
     def add(verb: str, act: Callable[[str], SessionView]) -> None:
@@ -171,6 +141,33 @@ def _add_verbs(app: FastAPI, control: Control) -> None:
 
     for verb, act in verbs.items():
         add(verb, act)
+    _add_changes(app, control, change)
+
+
+def _add_changes(app: FastAPI, control: Control, change: Callable[..., Any]) -> None:
+    """Add the verbs that have a body."""
+
+    @app.patch(f"{API}/sessions/{{name}}", summary="Change the parameters of a session")
+    def set_session(request: Request, name: str, body: SetSession) -> JSONResponse:
+        given = body.changes()
+        view = change(request, "set", name, lambda: control.set_session(name, given), values=given)
+        return JSONResponse(view.as_dict())
+
+    @app.post(f"{API}/sessions/{{name}}/rethreshold", summary="Cut what is recorded at another threshold")
+    def rethreshold(request: Request, name: str, body: Rethreshold) -> JSONResponse:
+        threshold = body.threshold
+        view = change(
+            request, "rethreshold", name, lambda: control.rethreshold(name, threshold), threshold=threshold
+        )
+        return JSONResponse(view.as_dict())
+
+    @app.post(f"{API}/sessions/{{name}}/repick", summary="Pick recorded micrographs again")
+    def repick(request: Request, name: str, body: Repick) -> JSONResponse:
+        which, glob = body.which, body.glob
+        answer = change(
+            request, "repick", name, lambda: control.repick(name, which, glob), which=which, glob=glob
+        )
+        return JSONResponse(answer.as_dict())
 
 
 def _add_index(app: FastAPI) -> None:
@@ -193,7 +190,8 @@ def _add_error_answers(app: FastAPI, control: Control) -> None:
 
     @app.exception_handler(RequestValidationError)
     def unusable(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _error(400, "; ".join(_explain(problem) for problem in error.errors()))
+        body = _BODIES.get(getattr(request.scope.get("route"), "path", "").removeprefix(API))
+        return _error(400, "; ".join(_explain(problem, body) for problem in error.errors()))
 
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
@@ -221,11 +219,11 @@ def _status(error: DrpwatchError, name: str | None, control: Control) -> int:
     return 503 if isinstance(error, DeviceError | OutputError | JournalError) else 400
 
 
-def _explain(problem: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any], body: type[Body] | None) -> str:
     """Return one problem of a request as a sentence."""
     where = ".".join(str(part) for part in problem["loc"][1:]) or str(problem["loc"][0])
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: no such field; allowed are {', '.join(StartSession.model_fields)}"
+    if problem["type"] == "extra_forbidden" and body is not None:
+        return f"{where}: no such field; allowed are {', '.join(body.model_fields)}"
     if problem["type"] in ("missing", "json_invalid"):
         return f"{where}: {problem['msg']}"
     return f"{where}: {problem['msg']}, not {problem['input']!r}"

@@ -177,8 +177,7 @@ class Batch:
         again = [*changed, *outdated]
         if again:
             self._outputs.withdraw(again, "to be picked again", time.time())
-        else:
-            self._outputs.recover()
+        self._outputs.complete()
 
     # ---- one micrograph -------------------------------------------------------------------------
 
@@ -190,7 +189,6 @@ class Batch:
                 reason = refusal(self._journal, _SESSION, read.name, read.header)
             if reason is not None:
                 self._journal.note_failed(self._session.id, read.name, reason, read.fingerprint, time.time())
-                self._outputs.recover()
             else:
                 assert read.header is not None
                 assert read.fingerprint is not None
@@ -198,6 +196,7 @@ class Batch:
                     self._session.id, read.name, read.header, read.fingerprint, time.time()
                 )
                 ready = self._journal.ready(self._session, read.name)
+            self._outputs.recover()
         if ready is None or read.pixels is None:
             return Done(read.name, None, reason, {"read": read.seconds})
         outcome = _pick(picker, read, ready)

@@ -6,7 +6,9 @@ the verbs do is in `service.sessions`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +49,9 @@ class MicrographView:
     reason: str | None  # why it waits or failed
     picks: int | None  # None until picked
     threshold: float | None
+    weights_sha256: str | None  # of those that picked it
+    params_version: int | None  # that it was picked with
+    outdated: bool  # picked with other parameters or weights than those in force
     first_seen_at: float
     ready_at: float | None
     recorded_at: float | None
@@ -63,16 +68,21 @@ class SessionView:
     out_dir: Path
     glob: str
     micrograph_prefix: str
-    params: PickParams
+    params: PickParams  # in force
+    params_version: int  # 1, and one more with each change
+    weights_sha256: str | None  # that the model stood for when it was set; None: from an older drpwatch
     pixel_size_angstrom: float | None  # of the outputs; None until a header has told it
     created_at: float
     changed_at: float  # of the last change of state
     last_recorded_at: float | None
     micrographs: MicrographCounts
+    outdated: int  # of the picked ones
     picks: int
     micrographs_per_hour: float | None  # recorded in the last hour, or since the start; None before any
     problems: tuple[str, ...]  # what holds the session up now: one sentence each
     outputs: tuple[Path, ...]
+    behind: bool  # the outputs are still to be brought to what the journal says
+    expected_end_at: float | None = None
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
     ready: tuple[MicrographView, ...] = ()
     failed: tuple[MicrographView, ...] = ()
@@ -87,6 +97,26 @@ class SessionView:
             outputs=[str(path) for path in self.outputs],
         )
         return values
+
+
+class Which(StrEnum):
+    """Which recorded micrographs are to be picked again."""
+
+    RECORDED = "recorded"  # all
+    FAILED = "failed"
+    OUTDATED = "outdated"
+
+
+@dataclass(frozen=True, slots=True)
+class Repicked:
+    """The answer to `Control.repick`."""
+
+    session: SessionView
+    count: int  # of the micrographs that will be picked again
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"session": self.session.as_dict(), "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +158,35 @@ class Control(Protocol):
         """Watch again for a completed or failed session."""
         ...
 
+    def set_session(self, name: str, changes: Mapping[str, Any]) -> SessionView:
+        """Put other values in force for micrographs to come: fields of `PickParams`, `expected_end_at`.
+
+        None is what a session has that was never told. A model is checked, and kept as it is now.
+        """
+        ...
+
+    def rethreshold(self, name: str, threshold: float) -> SessionView:
+        """Cut what is recorded at another threshold, without the device; what is to come, too."""
+        ...
+
+    def rebuild(self, name: str) -> SessionView:
+        """Write all files of the outputs anew."""
+        ...
+
+    def repick(self, name: str, which: Which, glob: str | None = None) -> Repicked:
+        """Pick recorded micrographs again; of those, optionally, only names that match a glob."""
+        ...
+
     def sessions(self) -> list[SessionView]:
         """Return all sessions, newest first, without their micrographs."""
         ...
 
     def session(self, name: str) -> SessionView:
         """Return one session with its waiting, ready, failed and newest micrographs (at most 200 each)."""
+        ...
+
+    def micrographs(self, name: str, states: Collection[str], limit: int) -> list[MicrographView]:
+        """Return the micrographs of a session in some states, the newest first."""
         ...
 
     def liveness(self) -> Health:

@@ -55,7 +55,7 @@ def run(config: Config, config_path: Path | None, factory: PickerFactory | None 
         The daemon cannot start, or cannot go on; the text says why.
     """
     logs.configure(config.daemon.log_format, config.daemon.log_level)
-    daemon = Daemon(config, config_path, factory or Models(config.pick))
+    daemon = Daemon(config, config_path, factory or Models(config.pick, config.daemon.state_dir / "weights"))
     try:
         return daemon.run()
     finally:

@@ -6,7 +6,7 @@ import threading
 
 from drpwatch.micrograph import ReadyMicrograph
 from drpwatch.session.journal import Journal
-from drpwatch.session.lifecycle import PICKING
+from drpwatch.session.lifecycle import PICKING, WATCHING
 
 
 class Dispatcher:
@@ -56,6 +56,11 @@ class Dispatcher:
         with self._changed:
             self._held.discard(session)
         self.ring()
+
+    def weights_in_use(self) -> frozenset[str]:
+        """Return the SHA-256 of all weights that live sessions pick with."""
+        live = self._journal.sessions(WATCHING)
+        return frozenset(one.params.weights.sha256 for one in live if one.params.weights is not None)
 
     def ring(self) -> None:
         """Say that there may be something new to take."""

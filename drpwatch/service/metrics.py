@@ -70,6 +70,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._of_sessions: list[_SessionMetric] = []
+        self._model_names: dict[str, str] = {}  # of the weights shown, by their SHA-256
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -86,6 +87,11 @@ class Metrics:
     def show_model(self, name: str, sha256: str) -> None:
         """Show weights as loaded."""
         self.model_info.labels(name=name, sha256=sha256).set(1)
+        self._model_names[sha256] = name
+
+    def forget_model(self, sha256: str) -> None:
+        """Show weights no more: they were unloaded."""
+        self.model_info.remove(self._model_names.pop(sha256), sha256)
 
     def add_session(self, name: str, state: str) -> None:
         """Begin a session's series, each at 0."""
@@ -126,7 +132,7 @@ class Metrics:
         self.micrographs = self._session_counter(
             "micrographs",
             "Micrographs recorded, by outcome: with picks, with none, failed, and picked again because the"
-            " file was rewritten.",
+            " file was rewritten or somebody asked for it.",
             outcome=OUTCOMES,
         )
         self.picks = self._session_counter("picks", "Particles picked.")

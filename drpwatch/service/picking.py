@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from drpwatch.errors import DeviceFault, DeviceNotReady, MicrographError, WeightsError
+from drpwatch.errors import DeviceFault, DeviceNotReady, DrpwatchError, MicrographError, WeightsError
 from drpwatch.micrograph import Outcome, PickParams, Picks, ReadyMicrograph
 from drpwatch.service.channel import Channel
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.loader import Loaded
 from drpwatch.service.publish import Publisher
+from drpwatch.session.records import PinnedWeights
 
 LOOP = "picker"
 _BACK_OFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -48,12 +49,12 @@ class Picker(Protocol):
 class PickerFactory(Protocol):
     """Where pickers come from; a fake one keeps tests away from torch."""
 
-    def __call__(self, model: str) -> Picker:
-        """Load a model and warm it up; raises WeightsError or DeviceNotReady."""
+    def __call__(self, weights_sha256: str) -> Picker:
+        """Load weights that were pinned and warm them up; raises WeightsError or DeviceNotReady."""
         ...
 
-    def check(self, model: str) -> None:
-        """Raise WeightsError if there is no such model; cheap, callable from any thread."""
+    def pin(self, model: str) -> PinnedWeights:
+        """Check a model and keep its weights as they are now; raises WeightsError. From any thread."""
         ...
 
 
@@ -120,7 +121,8 @@ class Picking:
         self._warmed_up = warmed_up
         self._publisher = publisher
         self._heartbeats = heartbeats
-        self._pickers: dict[str, Picker] = {}
+        self._pickers: dict[str, Picker] = {}  # by the SHA-256 of their weights
+        self._pinned: dict[str, str] = {}  # of models that came without the SHA-256 of their weights
         self._losses = 0  # of the device, since it last picked something
         self.not_ready: str | None = "the model is being loaded"
         """Why nothing can be picked now; None while it can."""
@@ -135,7 +137,7 @@ class Picking:
         WeightsError
             The configured model cannot be loaded.
         """
-        if self._picker(self._model, stop) is not None:
+        if self._picker(self._sha256_of(self._model), self._model, stop) is not None:
             self._warmed_up.set()
         while not abandon.is_set():
             self._heartbeats.beat(LOOP)
@@ -154,7 +156,8 @@ class Picking:
         """Pick one micrograph; None where it stays ready for another time."""
         ready = item.ready
         try:
-            picker = self._picker(ready.params.model, stop)
+            weights_sha256 = ready.weights_sha256 or self._sha256_of(ready.params.model)
+            picker = self._picker(weights_sha256, ready.params.model, stop)
         except WeightsError as error:
             self._weights_failed(ready.session, str(error))
             return None
@@ -179,27 +182,50 @@ class Picking:
             self._publisher.crashed(LOOP, error)
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
 
-    def _picker(self, model: str, stop: threading.Event) -> Picker | None:
-        """Return a loaded model, waiting for the device as long as it takes; None when stopped."""
-        while model not in self._pickers:
+    def _picker(self, weights_sha256: str, model: str, stop: threading.Event) -> Picker | None:
+        """Return a loaded model, waiting for the device as long as it takes; None when stopped.
+
+        Loading one drops those that no live session picks with any more.
+        """
+        while weights_sha256 not in self._pickers:
             self._heartbeats.beat(LOOP)
+            self._drop_unused()
             try:
-                picker = self._factory(model)
+                picker = self._factory(weights_sha256)
             except DeviceNotReady as error:
                 self._lose_device(str(error), stop)
                 if stop.is_set():
                     return None
                 continue
-            self._pickers[model] = picker
-            self._publisher.metrics.show_model(model, picker.weights_sha256)
+            self._pickers[weights_sha256] = picker
+            self._publisher.metrics.show_model(model, weights_sha256)
         self.not_ready = None
         self._publisher.metrics.device_ready.set(1)
         self._publisher.over("device", "")
-        return self._pickers[model]
+        return self._pickers[weights_sha256]
+
+    def _sha256_of(self, model: str) -> str:
+        """Return what a model's name stands for, in all of the daemon's life."""
+        if model not in self._pinned:
+            self._pinned[model] = self._factory.pin(model).sha256
+        return self._pinned[model]
+
+    def _drop_unused(self) -> None:
+        try:
+            wanted = {*self._pinned.values(), *self._dispatcher.weights_in_use()}
+        except DrpwatchError:  # the journal does not answer now; it is no use to end for that
+            return
+        self._drop_all_but(wanted)
+
+    def _drop_all_but(self, wanted: Collection[str]) -> None:
+        """Let the device have the memory of models that are not wanted."""
+        for weights_sha256 in self._pickers.keys() - set(wanted):
+            del self._pickers[weights_sha256]
+            self._publisher.metrics.forget_model(weights_sha256)
 
     def _lose_device(self, reason: str, stop: threading.Event) -> None:
         """Note that the device is not usable, and wait; models on it are loaded again when it is."""
-        self._pickers.clear()
+        self._drop_all_but(())
         self.not_ready = reason
         self._publisher.metrics.device_ready.set(0)
         self._publisher.problem("device", "", reason)

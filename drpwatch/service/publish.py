@@ -12,6 +12,7 @@ import structlog
 from drpwatch.micrograph import Outcome
 from drpwatch.service.clock import Clock
 from drpwatch.service.metrics import Metrics
+from drpwatch.session.records import SessionRecord
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,8 @@ class Publisher:
         self.metrics.micrographs.labels(session=ready.session, outcome=kind).inc()
         self.metrics.picks.labels(session=ready.session).inc(picks.count)
         self.metrics.picks_per_micrograph.observe(picks.count)
-        self.metrics.finished_to_recorded_seconds.observe(max(0.0, now - ready.ready_at))
+        if ready.generation == 1:  # what is picked again on request may have been whole for days
+            self.metrics.finished_to_recorded_seconds.observe(max(0.0, now - ready.ready_at))
         self.metrics.last_pick_timestamp_seconds.set(now)
         told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score))
 
@@ -100,6 +102,17 @@ class Publisher:
         """Tell that a session is in another state."""
         self.metrics.show_state(session, state)
         log.info("session_state", session=session, state=state, reason=reason)
+
+    def params(self, session: SessionRecord) -> None:
+        """Tell which parameters are in force."""
+        weights = session.params.weights
+        log.info(
+            "session_params",
+            session=session.spec.name,
+            version=session.params.version,
+            weights_sha256=None if weights is None else weights.sha256,
+            **session.spec.params.as_dict(),
+        )
 
     def crashed(self, loop: str, error: BaseException) -> None:
         """Tell of an error that nobody foresaw, with its traceback."""

@@ -22,6 +22,9 @@ from drpwatch.session.records import SessionRecord
 LOOP = "recorder"
 _RETRY_S = (1.0, 2.0, 5.0, 10.0)
 _CHECK_S = 1.0  # how often outputs that wait for nothing are looked after
+_QUICK_S = 0.2  # a rebuild that can be done as often as it is called for
+_REST = 10.0  # so many times what a rebuild of the tables took pass before the next, or nothing else is done
+_LONGEST_REST_S = 30.0
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class _Desk:
     problem: str | None = None
     attempts: int = 0
     next_try_s: float = 0.0
+    next_rebuild_s: float = 0.0
 
 
 class Recorder:
@@ -106,8 +110,10 @@ class Recorder:
         if now_s < self._next_check_s:
             return
         self._next_check_s = now_s + _CHECK_S
-        live = self._journal.sessions(WATCHING)
-        for session in live:
+        behind = self._journal.sessions_behind()
+        # Also of a session that has ended, where somebody asked for another threshold, or a rebuild.
+        at_work = [one for one in self._journal.sessions() if one.state in WATCHING or one.id in behind]
+        for session in at_work:
             desk = self._desk(session)
             if now_s < desk.next_try_s:
                 continue
@@ -115,7 +121,7 @@ class Recorder:
                 self._try(desk)
             else:
                 self._look_after(desk)
-        names = {session.spec.name for session in live}
+        names = {session.spec.name for session in at_work}
         for name in [name for name, desk in self._desks.items() if name not in names and not desk.held]:
             self._dispatcher.release(name)
             del self._desks[name]
@@ -126,13 +132,29 @@ class Recorder:
             self._heartbeats.beat(LOOP)
             outcome = desk.held[0]
             try:
+                self._bring_up(desk)
                 self._record(desk, outcome)
             except (OutputError, JournalError) as error:
                 self._hold(desk, outcome.ready.session, error)
                 return
             desk.held.popleft()
             self._dispatcher.done(outcome.ready)
-        self._go_on(desk)
+        try:
+            self._bring_up(desk)
+        except (OutputError, JournalError) as error:
+            self._hold(desk, desk.outputs.session, error)
+        else:
+            self._go_on(desk)
+
+    def _bring_up(self, desk: _Desk) -> None:
+        """Rebuild the tables where they are behind, unless that took long and was done just now."""
+        started_s = self._clock.monotonic()
+        if not desk.outputs.behind or started_s < desk.next_rebuild_s:
+            return
+        desk.outputs.recover()
+        now_s = self._clock.monotonic()
+        took_s = now_s - started_s
+        desk.next_rebuild_s = now_s + min(_REST * took_s, _LONGEST_REST_S) if took_s > _QUICK_S else 0.0
 
     def _record(self, desk: _Desk, outcome: Outcome) -> None:
         """Record one outcome; what cannot be written as it is becomes a failure with the reason."""
@@ -150,13 +172,17 @@ class Recorder:
                 reason = f"unexpected {type(error).__name__} while recording: {error}"
             outcome = replace(outcome, picks=None, failure=reason)
             recorded = desk.outputs.record(outcome, self._clock.wall())
-        if recorded:
-            self._publisher.recorded(outcome, time.perf_counter() - started)
+        if recorded is not None:
+            self._publisher.recorded(recorded, time.perf_counter() - started)
 
     def _look_after(self, desk: _Desk) -> None:
         """Repair outputs that are dirty, missing or too long."""
         try:
-            desk.outputs.recover()
+            self._bring_up(desk)
+            if not desk.outputs.behind:
+                desk.outputs.recover()
+            if desk.outputs.catch_up():
+                self._next_check_s = 0.0  # there may be more
             self._publisher.free(desk.outputs.session, desk.outputs.free_bytes)
         except (OutputError, JournalError) as error:
             self._hold(desk, desk.outputs.session, error)

@@ -44,6 +44,7 @@ class Scanner:
         self._watches: dict[str, SessionWatch] = {}
         self._first_round = True
         self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
+        self._again: deque[tuple[str, list[str]]] = deque()
 
     def wake(self) -> None:
         """Let the next look come now: a session has changed."""
@@ -52,6 +53,11 @@ class Scanner:
     def put_back(self, ready: ReadyMicrograph, reason: str) -> None:
         """Have a micrograph settle anew: it was not whole when it was read."""
         self._returned.append((ready, reason))
+        self._wake.set()
+
+    def look_again(self, session: str, names: list[str]) -> None:
+        """Have names settle anew that the journal has waiting by now: they are to be picked again."""
+        self._again.append((session, names))
         self._wake.set()
 
     def problems(self, session: str) -> tuple[str, ...]:
@@ -126,6 +132,10 @@ class Scanner:
 
     def _take_back(self) -> None:
         """Let what was put back wait again; here, so that no look comes between its two halves."""
+        while self._again:
+            session, names = self._again.popleft()
+            if session in self._watches:  # else its watch begins with what the journal says
+                self._watches[session].look_again(names)
         while self._returned:
             ready, reason = self._returned.popleft()
             try:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
+from fnmatch import fnmatchcase
+from typing import Any
 
-from drpwatch.errors import DrpwatchError, ScanFailed, SessionError, StarError, UsageError
-from drpwatch.formats import star
-from drpwatch.service.admission import check_pixel_size
+from drpwatch.errors import DrpwatchError, SessionError, UsageError
 from drpwatch.service.clock import Clock
-from drpwatch.service.control import Health, MicrographCounts, MicrographView, SessionRequest, SessionView
+from drpwatch.service.control import (
+    Health,
+    MicrographCounts,
+    MicrographView,
+    Repicked,
+    SessionRequest,
+    SessionView,
+    Which,
+)
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
+from drpwatch.service.requests import check_writable, usable_spec
 from drpwatch.session.journal import Journal
-from drpwatch.session.lifecycle import WATCHING, Verb
+from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 from drpwatch.session.outputs import AUTOPICK, PARTICLES, SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
-from drpwatch.watch.scan import NameFilter, scan
 
 STALE_AFTER_S = 300.0
 """A loop that is silent for longer hangs: the slowest step, one micrograph on few cores, takes seconds."""
 
+_RECORDED = (MicrographState.PICKED, MicrographState.FAILED)
+_PICKING_AGAIN = frozenset({SessionState.WAITING, SessionState.RUNNING, SessionState.PAUSED})
 _LISTED = 200  # micrographs of each kind in one view
 _HOUR_S = 3600.0
 
@@ -36,29 +45,19 @@ class Sessions:
         self._pipeline = pipeline
         self._publisher = publisher
         self._clock = clock
-        self._starting = threading.Lock()  # two starts at once must see each other
+        self._changing = threading.Lock()  # two starts, or two changes of one session, must see each other
 
     # ---- verbs ----------------------------------------------------------------------------------
 
     def start_session(self, request: SessionRequest) -> SessionView:
         """Create a session and begin to watch; see `Control`."""
-        spec = SessionSpec(
-            name=request.name,
-            watch_root=_usable_path(request.watch_root, "watch directory"),
-            out_dir=_usable_path(request.out_dir or default_out_dir(request), "output directory"),
-            params=request.params,
-            glob=request.glob,
-            micrograph_prefix=request.micrograph_prefix,
-        )
-        _check_rows_can_be_written(spec)
-        _check_glob(spec.glob)
-        self._pipeline.factory.check(spec.params.model)
-        _check_watch_root(spec)
-        with self._starting:
+        spec = usable_spec(request)
+        weights = self._pipeline.factory.pin(spec.params.model)
+        with self._changing:
             self._check_not_taken(spec)
-            _check_writable(spec.out_dir)
+            check_writable(spec.out_dir)
             with self._journal.transaction():
-                self._journal.add_session(spec, self._clock.wall())
+                self._journal.add_session(spec, self._clock.wall(), weights)
                 session = self._journal.advance(spec.name, Verb.START, self._clock.wall())
         self._publisher.metrics.add_session(spec.name, session.state)
         return self._changed(session)
@@ -78,6 +77,63 @@ class Sessions:
     def reopen(self, name: str) -> SessionView:
         """Watch again for a completed or failed session."""
         return self._step(name, Verb.REOPEN)
+
+    def set_session(self, name: str, changes: Mapping[str, Any]) -> SessionView:
+        """Put other values in force for micrographs to come; see `Control`."""
+        given = dict(changes)
+        if not given:
+            raise UsageError(f"session {name}: nothing is given to be set")
+        with self._changing:
+            session = self._journal.session(name)
+            with_end = "expected_end_at" in given
+            expected_end_at = given.pop("expected_end_at", None)
+            params = replace(session.spec.params, **given)
+            weights = session.params.weights
+            if "model" in given or weights is None:
+                weights = self._pipeline.factory.pin(params.model)
+            with self._journal.transaction():
+                session = self._journal.set_params(name, params, weights, self._clock.wall())
+                if with_end:
+                    self._journal.set_expected_end(name, expected_end_at)
+        return self._changed_params(name)
+
+    def rethreshold(self, name: str, threshold: float) -> SessionView:
+        """Cut what is recorded at another threshold, and what is to come too."""
+        with self._changing:
+            self._journal.rethreshold(name, threshold, self._clock.wall())
+        return self._changed_params(name)
+
+    def rebuild(self, name: str) -> SessionView:
+        """Have the recorder write all files of the outputs anew."""
+        session = self._journal.session(name)
+        self._journal.request_rebuild(session.id)
+        return self._view(session)
+
+    def repick(self, name: str, which: Which, glob: str | None = None) -> Repicked:
+        """Pick recorded micrographs again; see `Control`."""
+        session = self._journal.session(name)
+        if session.state not in _PICKING_AGAIN:
+            raise SessionError(
+                f"session {name}: cannot pick again in a session that is {session.state}; reopen it first"
+            )
+        states = [MicrographState.FAILED] if which is Which.FAILED else _RECORDED
+        names = [
+            record.name
+            for record in reversed(self._journal.micrographs(session.id, states))
+            if (which is not Which.OUTDATED or record.outdated) and _matches(record.name, glob)
+        ]
+        if glob is not None and not names:
+            kind = "" if which is Which.RECORDED else f"{which} "
+            raise UsageError(f"session {name}: no {kind}micrograph that is recorded matches {glob!r}")
+        ready, waiting = self._journal.pick_again(session.id, names, self._clock.wall())
+        self._pipeline.scanner.look_again(name, waiting)
+        self._pipeline.dispatcher.ring()
+        return Repicked(self._view(session), len(ready) + len(waiting))
+
+    def _changed_params(self, name: str) -> SessionView:
+        session = self._journal.session(name)
+        self._publisher.params(session)
+        return self._view(session)
 
     def _step(self, name: str, verb: Verb) -> SessionView:
         return self._changed(self._journal.advance(name, verb, self._clock.wall()))
@@ -124,6 +180,12 @@ class Sessions:
             newest=listed(MicrographState.PICKED, MicrographState.FAILED),
         )
 
+    def micrographs(self, name: str, states: Collection[str], limit: int) -> list[MicrographView]:
+        """Return the micrographs of a session in some states, the newest first."""
+        session = self._journal.session(name)
+        found = self._journal.micrographs(session.id, map(MicrographState, states), limit)
+        return list(map(_micrograph, found))
+
     def liveness(self) -> Health:
         """Tell whether a restart is needed."""
         if self._pipeline.failure is not None:
@@ -148,7 +210,11 @@ class Sessions:
     def _view(self, session: SessionRecord) -> SessionView:
         spec = session.spec
         totals = self._journal.totals(session.id)
-        problems = self._pipeline.problems(spec.name) if session.state in WATCHING else ()
+        watched = session.state in WATCHING
+        problems = (
+            self._pipeline.problems(spec.name) if watched else self._pipeline.recorder.problems(spec.name)
+        )
+        weights = session.params.weights
         return SessionView(
             name=spec.name,
             state=session.state,
@@ -157,15 +223,20 @@ class Sessions:
             glob=spec.glob,
             micrograph_prefix=spec.micrograph_prefix,
             params=spec.params,
+            params_version=session.params.version,
+            weights_sha256=None if weights is None else weights.sha256,
             pixel_size_angstrom=session.pixel_size_angstrom,
             created_at=session.created_at,
             changed_at=session.changed_at,
             last_recorded_at=totals.last_recorded_at,
             micrographs=MicrographCounts(totals.waiting, totals.ready, totals.picked, totals.failed),
+            outdated=self._journal.count_outdated(session.id),
             picks=totals.picks,
             micrographs_per_hour=self._rate(session, totals.picked + totals.failed),
             problems=(*problems, *((session.reason,) if session.reason else ())),
             outputs=SessionOutputs(session, self._journal).files,
+            behind=session.id in self._journal.sessions_behind(),
+            expected_end_at=session.expected_end_at,
         )
 
     def _rate(self, session: SessionRecord, recorded: int) -> float | None:
@@ -179,11 +250,6 @@ class Sessions:
         return recorded / max(end - session.created_at, 1.0) * _HOUR_S
 
 
-def default_out_dir(request: SessionRequest) -> Path:
-    """Return where outputs go if nobody says: `drpwatch/<session>` beside the watched directory."""
-    return request.watch_root.parent / "drpwatch" / request.name
-
-
 def _micrograph(record: MicrographRecord) -> MicrographView:
     return MicrographView(
         name=record.name,
@@ -192,6 +258,9 @@ def _micrograph(record: MicrographRecord) -> MicrographView:
         reason=record.reason,
         picks=record.n_picks,
         threshold=record.threshold,
+        weights_sha256=record.weights_sha256,
+        params_version=record.params_version,
+        outdated=record.outdated,
         first_seen_at=record.first_seen_at,
         ready_at=record.ready_at,
         recorded_at=record.recorded_at,
@@ -199,63 +268,6 @@ def _micrograph(record: MicrographRecord) -> MicrographView:
     )
 
 
-def _usable_path(path: Path, what: str) -> Path:
-    """Return an absolute path without `..`, or refuse."""
-    text = str(path)
-    if not path.is_absolute():
-        raise UsageError(f"{what} {text}: give an absolute path, the daemon has no current directory")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{what} {text!a}: the path is not valid UTF-8") from error
-    if "\0" in text:
-        raise UsageError(f"{what}: the path has a NUL character")
-    return Path(os.path.normpath(path))
-
-
-def _check_rows_can_be_written(spec: SessionSpec) -> None:
-    """Refuse paths that no STAR file can carry."""
-    for what, value in (
-        ("output directory", str(spec.out_dir / "x")),
-        ("micrograph prefix", spec.micrograph_prefix + "x"),
-    ):
-        try:
-            star.quote(value)
-        except StarError as error:
-            raise UsageError(f"{what}: {error}") from error
-
-
-def _check_glob(glob: str) -> None:
-    """Refuse a glob that is malformed, or under which two files could have one picks file."""
-    NameFilter(glob)
-    ending = glob.rpartition("/")[2].rpartition(".")[2]
-    if "." not in glob.rpartition("/")[2] or not ending.isalnum() or ending == "star":
-        raise UsageError(f"glob {glob!r} must end in the file type, like '**/*.mrc'")
-
-
-def _check_watch_root(spec: SessionSpec) -> None:
-    """Refuse a root that cannot be watched, or whose micrographs would all fail; wait for a missing one."""
-    root = spec.watch_root
-    try:
-        if not root.exists():
-            return
-        if not root.is_dir():
-            raise UsageError(f"watch directory {root} is not a directory")
-        listing = scan(root, NameFilter(spec.glob))
-    except (ScanFailed, OSError) as error:
-        raise UsageError(f"watch directory cannot be used: {error}") from error
-    check_pixel_size(root, sorted(listing.names), spec.params)
-
-
-def _check_writable(directory: Path) -> None:
-    """Make the output directory and prove that files can be made in it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise UsageError(
-            f"output directory {directory} cannot be written ({why}): give another one, or let the daemon's"
-            " user write there"
-        ) from error
+def _matches(name: str, glob: str | None) -> bool:
+    """Tell whether a name, or its last part, matches; `*` stands for anything, slashes included."""
+    return glob is None or fnmatchcase(name, glob) or fnmatchcase(name.rpartition("/")[2], glob)

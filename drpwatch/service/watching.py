@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drpwatch.config import Watch
@@ -11,7 +12,7 @@ from drpwatch.micrograph import Fingerprint, ReadyMicrograph
 from drpwatch.service.admission import refusal
 from drpwatch.service.clock import Clock
 from drpwatch.service.publish import Publisher
-from drpwatch.session.journal import Journal
+from drpwatch.session.journal import LOOK_AGAIN, Journal
 from drpwatch.session.lifecycle import SessionState, Verb
 from drpwatch.session.records import MicrographState, SessionRecord
 from drpwatch.watch.discovery import Discovery, Ready, Rejected, Verdict, Waiting
@@ -96,6 +97,15 @@ class SessionWatch:
         self._unread[ready.name] = _Unread(ready.fingerprint, reason, since_s)
         self._known.pop(ready.name, None)
         self._changed_s[ready.name] = now_s
+
+    def look_again(self, names: Iterable[str]) -> None:
+        """Take it that the journal has these names waiting, though their files may be as they were."""
+        names = list(names)
+        for name in names:
+            self._known.pop(name, None)
+            self._unread.pop(name, None)
+            self._changed_s[name] = self._clock.monotonic()
+        self._discovery.recall(dict.fromkeys(names, LOOK_AGAIN))
 
     def due_in_s(self) -> float:
         """Return in how many seconds the next look is due."""
@@ -232,8 +242,7 @@ class SessionWatch:
             self._allowed = self._unfinished_names()
         self._allowed -= self._give_up(now_s)
         totals = self._journal.totals(self._id)
-        dirty = any(state.dirty for state in self._journal.outputs(self._id).values())
-        if not (totals.waiting or totals.ready or dirty):
+        if not (totals.waiting or totals.ready or self._id in self._journal.sessions_behind()):
             self._journal.advance(self.name, Verb.DRAINED, self._clock.wall())
             self._publisher.state(self.name, SessionState.COMPLETED)
 

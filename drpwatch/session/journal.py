@@ -16,15 +16,29 @@ from drpwatch.errors import SessionError
 from drpwatch.micrograph import Fingerprint, ImageHeader, Outcome, Picks
 from drpwatch.session import rows
 from drpwatch.session.lifecycle import SessionState, Verb, advance
-from drpwatch.session.records import MicrographState, OutputLength, SessionRecord, SessionSpec
-from drpwatch.session.views import Views
+from drpwatch.session.parameters import Parameters
+from drpwatch.session.records import (
+    MicrographState,
+    OutputLength,
+    PinnedWeights,
+    SessionRecord,
+    SessionSpec,
+)
+
+LOOK_AGAIN = "to be looked at again"
+_FILE = (
+    "size_bytes, mtime_ns, inode, height_px, width_px, dtype, data_offset_bytes, compressed,"
+    " pixel_y_angstrom, pixel_x_angstrom"
+)
 
 
-class Journal(Views):
-    """All that must survive; see `Views` for the questions that it answers."""
+class Journal(Parameters):
+    """All that must survive; see `Views` for the questions that it answers, `Parameters` for their changes."""
 
-    def add_session(self, spec: SessionSpec, now: float) -> SessionRecord:
-        """Add a session in state created.
+    def add_session(
+        self, spec: SessionSpec, now: float, weights: PinnedWeights | None = None
+    ) -> SessionRecord:
+        """Add a session in state created; `weights` are those that its model's name stands for.
 
         Raises
         ------
@@ -40,12 +54,8 @@ class Journal(Views):
                 " pixel_size_angstrom, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*values, SessionState.CREATED, spec.params.pixel_size_angstrom, now, now),
             )
-            session_id = cursor.lastrowid
-            params_id = self._db.execute(
-                "INSERT INTO params (session_id, version, json, created_at) VALUES (?, 1, ?, ?)",
-                (session_id, json.dumps(spec.params.as_dict()), now),
-            ).lastrowid
-            self._db.execute("UPDATE session SET params_id = ? WHERE id = ?", (params_id, session_id))
+            assert cursor.lastrowid is not None
+            self._add_version(cursor.lastrowid, spec.params, weights, now)
             return self.session(spec.name)
 
     def advance(self, name: str, verb: Verb, now: float, reason: str | None = None) -> SessionRecord:
@@ -72,46 +82,6 @@ class Journal(Views):
                 (session.id, verb, session.state, state, reason, now),
             )
             return self.session(name)
-
-    def respecify(self, spec: SessionSpec, now: float) -> SessionRecord:
-        """Give a session another specification; other parameters become a new version of them.
-
-        The outputs become dirty where they would look different. Other parameters leave the pixel size of
-        the outputs open again, unless they have it. What was picked stays as it is: see `withdraw`.
-
-        Raises
-        ------
-        SessionError
-            There is no session of that name.
-        """
-        with self.transaction():
-            session = self.session(spec.name)
-            if spec == session.spec:
-                return session
-            self._db.execute(
-                "UPDATE session SET watch_root = ?, out_dir = ?, glob = ?, micrograph_prefix = ? WHERE id = ?",
-                (str(spec.watch_root), str(spec.out_dir), spec.glob, spec.micrograph_prefix, session.id),
-            )
-            if spec.params != session.spec.params:
-                params_id = self._db.execute(
-                    "INSERT INTO params (session_id, version, json, created_at)"
-                    " SELECT ?, max(version) + 1, ?, ? FROM params WHERE session_id = ?",
-                    (session.id, json.dumps(spec.params.as_dict()), now, session.id),
-                ).lastrowid
-                self._db.execute(
-                    "UPDATE session SET params_id = ?, pixel_size_angstrom = ? WHERE id = ?",
-                    (params_id, spec.params.pixel_size_angstrom, session.id),
-                )
-            self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session.id,))
-            return self.session(spec.name)
-
-    def set_pixel_size(self, session_id: int, pixel_size_angstrom: float) -> None:
-        """Fix the pixel size that the outputs carry; those written with another one become dirty."""
-        with self.transaction():
-            self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session_id,))
-            self._db.execute(
-                "UPDATE session SET pixel_size_angstrom = ? WHERE id = ?", (pixel_size_angstrom, session_id)
-            )
 
     # ---- micrographs on their way ---------------------------------------------------------------
 
@@ -150,9 +120,11 @@ class Journal(Views):
             micrograph_id = self._open(session_id, name, now)
             if fingerprint is not None:
                 self._mark(micrograph_id, fingerprint)
+            # What was known of an earlier state of the file says nothing of this one.
+            self._db.execute("UPDATE micrograph SET height_px = NULL WHERE id = ?", (micrograph_id,))
             self._finish(micrograph_id, session_id, now, reason=reason)
             if self._unpublish_older(micrograph_id):
-                self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session_id,))
+                self._soil(session_id)
 
     def _mark(self, micrograph_id: int, fingerprint: Fingerprint) -> None:
         """Keep which state of the file is meant."""
@@ -175,7 +147,45 @@ class Journal(Views):
             for name in names:
                 self.note_waiting(session_id, name, reason, now)
                 self._unpublish_older(self._open(session_id, name, now))
-            self._db.execute("UPDATE output SET dirty = 1 WHERE session_id = ?", (session_id,))
+            self._soil(session_id)
+
+    def pick_again(self, session_id: int, names: Iterable[str], now: float) -> tuple[list[str], list[str]]:
+        """Open a new generation of recorded micrographs; their rows stay until it is recorded.
+
+        One whose file is known is ready at once, for whoever reads it finds out whether it changed. Of the
+        others nothing is known but the name: they wait to be found whole. Names that are not recorded are
+        left out.
+
+        Returns
+        -------
+        tuple
+            Names that are ready, and names that wait.
+        """
+        ready: list[str] = []
+        waiting: list[str] = []
+        with self.transaction():
+            for name in names:
+                old = self._db.execute(
+                    "SELECT id, size_bytes, height_px FROM micrograph WHERE session_id = ? AND name = ?"
+                    " AND latest = 1 AND state IN ('picked', 'failed')",
+                    (session_id, name),
+                ).fetchone()
+                if old is None:
+                    continue
+                micrograph_id = self._open(session_id, name, now)
+                known = old["size_bytes"] is not None and old["height_px"] is not None
+                if known:
+                    self._db.execute(
+                        f"UPDATE micrograph SET state = 'ready', ready_at = ?, ({_FILE}) ="  # noqa: S608 - ours
+                        f" (SELECT {_FILE} FROM micrograph WHERE id = ?) WHERE id = ?",
+                        (now, old["id"], micrograph_id),
+                    )
+                else:
+                    self._db.execute(
+                        "UPDATE micrograph SET reason = ? WHERE id = ?", (LOOK_AGAIN, micrograph_id)
+                    )
+                (ready if known else waiting).append(name)
+        return ready, waiting
 
     def _open(self, session_id: int, name: str, now: float) -> int:
         """Return the row to note on: the latest if it is still open, else that of a new generation."""
@@ -197,24 +207,36 @@ class Journal(Views):
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def record(self, outcome: Outcome, lengths: Mapping[str, OutputLength], now: float) -> bool:
+    def record(
+        self, outcome: Outcome, lengths: Mapping[str, OutputLength], now: float, revision: int
+    ) -> Outcome | None:
         """Record an outcome and the lengths that the output files have with it, at once.
 
-        Earlier generations of the micrograph are no longer published. Returns False, and records
-        nothing, where the journal no longer waits for this outcome: see `awaits`.
+        Earlier generations of the micrograph are no longer published. Where the tables hold rows of these,
+        or what they should hold changed since `revision`, they become dirty.
+
+        Returns
+        -------
+        Outcome or None
+            What was recorded, see `in_force`. None, and nothing is recorded, where the journal no longer
+            waits for this outcome: see `awaits`.
         """
-        ready, picks = outcome.ready, outcome.picks
         with self.transaction():
-            if not self.awaits(ready):
-                return False
+            if not self.awaits(outcome.ready):
+                return None
+            outcome = self.in_force(outcome)
+            ready, picks = outcome.ready, outcome.picks
             session_id = self.session(ready.session).id
             self._finish(ready.micrograph_id, session_id, now, outcome.failure, picks, outcome.seconds)
+            moved = self.revision(session_id) != revision
             self._db.execute(
-                "UPDATE micrograph SET params_id = ? WHERE id = ?", (ready.params_id, ready.micrograph_id)
+                "UPDATE micrograph SET params_id = ?, file_dirty = ? WHERE id = ?",
+                (ready.params_id, int(moved and picks is not None), ready.micrograph_id),
             )
-            self._unpublish_older(ready.micrograph_id)
-            self.set_outputs(session_id, lengths)
-            return True
+            self.set_outputs(session_id, lengths, revision)
+            if self._unpublish_older(ready.micrograph_id):
+                self._soil(session_id)
+            return outcome
 
     def _finish(
         self,
@@ -257,16 +279,26 @@ class Journal(Views):
     def _unpublish_older(self, micrograph_id: int) -> bool:
         """Take earlier generations out of what the outputs hold; return whether there were any."""
         cursor = self._db.execute(
-            "UPDATE micrograph SET published = 0 WHERE published = 1 AND id <> :id AND (session_id, name) ="
+            "UPDATE micrograph SET published = 0, file_dirty = 0"
+            " WHERE published = 1 AND id <> :id AND (session_id, name) ="
             " (SELECT session_id, name FROM micrograph WHERE id = :id)",
             {"id": micrograph_id},
         )
         return cursor.rowcount > 0
 
-    def set_outputs(self, session_id: int, lengths: Mapping[str, OutputLength]) -> None:
-        """Account for output files."""
+    def forget_output(self, session_id: int, file: str) -> None:
+        """Account no more for an output file, which is gone."""
         with self.transaction():
+            self._db.execute("DELETE FROM output WHERE session_id = ? AND file = ?", (session_id, file))
+
+    def set_outputs(self, session_id: int, lengths: Mapping[str, OutputLength], revision: int) -> None:
+        """Account for output files, which are dirty if what they should hold changed since `revision`."""
+        with self.transaction():
+            moved = self.revision(session_id) != revision
             self._db.executemany(
                 "INSERT OR REPLACE INTO output (session_id, file, length_bytes, dirty) VALUES (?, ?, ?, ?)",
-                [(session_id, file, state.length_bytes, int(state.dirty)) for file, state in lengths.items()],
+                [
+                    (session_id, file, state.length_bytes, int(state.dirty or moved))
+                    for file, state in lengths.items()
+                ],
             )

@@ -6,9 +6,11 @@ happens in between:
 - The per-micrograph file comes first, in place at once. Then the rows go to the ends of the session's
   files, one write and one fsync each. Then one transaction records the outcome together with the new
   lengths. What lies beyond the recorded length was never recorded and is cut.
-- Rows that change (a rewritten micrograph) need whole files: the new ones are written beside, one
-  transaction records the outcome and calls the files dirty, they are put in place, one transaction
-  calls them clean. Dirty files are rebuilt from the journal.
+- Rows that change (a rewritten micrograph, another threshold) need whole files: the journal calls the
+  tables dirty in the transaction of the change. Until `recover` has written them anew from the journal,
+  beside and renamed, they stay as they were, and outcomes go to the journal and their own file alone.
+- Picks files that have to change without an outcome (another threshold, a rebuild) are marked one by one,
+  and written by `catch_up`, some at a time.
 
     particles.star                  data_optics and data_particles; from the first known pixel size on
     autopick.star                   RELION 4 and 5: `--coord_list`; only micrographs with picks
@@ -18,7 +20,7 @@ happens in between:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +37,7 @@ PARTICLES = "particles.star"
 AUTOPICK = "autopick.star"
 COORDS_SUFFIX = "coords_suffix_autopick.star"
 _PICKS_ENDING = "_autopick.star"
+_PICKS_FILES = 200  # written at a time, as each costs two fsyncs
 _LONGEST_NAME_BYTES = 255 - len("..tmp")  # a file name, and that of its next version beside it
 
 
@@ -82,24 +85,29 @@ class SessionOutputs:
         return tuple(self.directory / name for name in names if (self.directory / name).exists())
 
     @property
+    def behind(self) -> bool:
+        """Whether the tables wait for `recover` to write them anew."""
+        return _is_dirty(self._journal.outputs(self._session_id))
+
+    @property
     def free_bytes(self) -> int:
         """Room on the file system of the outputs."""
         with self._explained():
             return disk.free_bytes(self.directory)
 
     def recover(self) -> None:
-        """Make the files what the journal says: create, cut or rebuild them.
+        """Make the tables what the journal says: create, cut or rebuild them.
 
         Cheap where they are right already, so it is called before every write.
         """
         recorded = self._journal.outputs(self._session_id)
-        if any(state.dirty for state in recorded.values()):
+        if _is_dirty(recorded):
             self._suspects = None
         with self._explained():
             self._tidy()
             sizes = {name: disk.size_bytes(self.directory / name) for name in recorded}
             if sizes and all(size is None for size in sizes.values()):
-                self._rebuild_picks()
+                self._journal.soil_picks_files(self._session_id)  # they went with the directory
             if set(recorded) != set(self._expected()) or any(
                 state.dirty or (sizes[name] or 0) < state.length_bytes for name, state in recorded.items()
             ):
@@ -109,11 +117,27 @@ class SessionOutputs:
                 if sizes[name] != state.length_bytes:
                     disk.cut(self.directory / name, state.length_bytes)
 
-    def record(self, outcome: Outcome, now: float) -> bool:
+    def catch_up(self, limit: int = _PICKS_FILES) -> bool:
+        """Write picks files that are not what the journal says, at most so many; return whether there were any."""
+        found = self._journal.soiled_picks(self._session_id, limit)
+        for rows in found:
+            with self._explained():
+                path = self.directory / picks_name(rows.name)
+                disk.make_directory(path.parent)
+                disk.replace(path, star.micrograph_picks(rows.yx_px, rows.score))
+        self._journal.clean_picks_files({rows.micrograph_id: rows.threshold for rows in found})
+        return bool(found)
+
+    def record(self, outcome: Outcome, now: float) -> Outcome | None:
         """Write what an outcome adds and record it, both or neither.
 
-        Returns False where the journal does not wait for this outcome: it was recorded before, or
-        the file changed after it was taken.
+        Where the tables are dirty, or hold rows of an earlier generation, they are left to `recover`.
+
+        Returns
+        -------
+        Outcome or None
+            What was recorded, which may be cut at another threshold by now. None where the journal does
+            not wait for this outcome: it was recorded before, or the file changed after it was taken.
 
         Raises
         ------
@@ -122,63 +146,48 @@ class SessionOutputs:
         StarError
             The micrograph's name or picks cannot be written: record it as failed.
         """
-        self.recover()
-        ready = outcome.ready
-        if not self._journal.awaits(ready):
-            return False
+        if not self.behind:
+            self.recover()
+        if not self._journal.awaits(outcome.ready):
+            return None
+        revision = self._journal.revision(self._session_id)
+        outcome = self._journal.in_force(outcome)
         rows = _chosen(outcome)
-        if rows is not None:
-            self._fix_pixel_size(outcome)
-        path = self.directory / picks_name(ready.name)
-        with self._explained():
-            if rows is not None:
-                content = star.micrograph_picks(rows.yx_px, rows.score)
-                disk.make_directory(path.parent)
-                self._suspects = {ready.name}
-                disk.replace(path, content)
-        if self._journal.has_older_rows(ready.micrograph_id):
-            if rows is None:
-                with self._explained():
-                    disk.remove(path)
-            recorded = self._record_replacing(outcome, rows, now)
-        else:
-            recorded = self._record_appending(outcome, rows, now)
+        if rows is not None and self._journal.session(self.session).pixel_size_angstrom is None:
+            y, x = outcome.ready.params.pixel_size_yx(outcome.ready.header)
+            self._journal.set_pixel_size(self._session_id, (y * x) ** 0.5)  # particles.star can begin
+            revision = self._journal.revision(self._session_id)
+        replaces = self._journal.has_older_rows(outcome.ready.micrograph_id)
+        self._write_picks_file(outcome.ready.name, rows, replaces=replaces)
+        lengths = self._journal.outputs(self._session_id)
+        added = {} if rows is None or replaces or _is_dirty(lengths) else self._rows(rows)
+        recorded = self._append(outcome, lengths, added, now, revision)
         if recorded:
             self._suspects = set()
         return recorded
 
-    def withdraw(self, names: Collection[str], reason: str, now: float) -> None:
-        """Take away the rows and files of micrographs that are to be picked again.
-
-        All at once, before the first is picked: replacing them one by one would rewrite the session's
-        files as many times.
-        """
-        self._journal.withdraw(self._session_id, names, reason, now)
-        self.recover()
-
-    def _fix_pixel_size(self, outcome: Outcome) -> None:
-        """Let the first picks give the outputs their pixel size, where the user did not."""
-        if self._journal.session(self.session).pixel_size_angstrom is None:
-            y, x = outcome.ready.params.pixel_size_yx(outcome.ready.header)
-            self._journal.set_pixel_size(self._session_id, (y * x) ** 0.5)
-            self.recover()  # particles.star can begin now
-
-    def rebuild(self) -> None:
-        """Write every file anew from the journal; byte for byte what recording had left."""
+    def _write_picks_file(self, name: str, rows: PublishedPicks | None, *, replaces: bool) -> None:
+        path = self.directory / picks_name(name)
         with self._explained():
-            disk.make_directory(self.directory)
-            self._suspects = None
-            self._tidy()
-            self._rebuild_picks()
-            self._rebuild_tables()
+            if rows is not None:
+                content = star.micrograph_picks(rows.yx_px, rows.score)
+                disk.make_directory(path.parent)
+                self._suspects = {name}
+                disk.replace(path, content)
+            elif replaces:
+                disk.remove(path)
 
-    # ---- the two ways to record -----------------------------------------------------------------
-
-    def _record_appending(self, outcome: Outcome, rows: PublishedPicks | None, now: float) -> bool:
-        before = self._journal.outputs(self._session_id)
-        added = self._rows(rows) if rows is not None else {}
+    def _append(
+        self,
+        outcome: Outcome,
+        before: dict[str, OutputLength],
+        added: dict[str, bytes],
+        now: float,
+        revision: int,
+    ) -> Outcome | None:
+        """Append rows to the tables and record the outcome with their new lengths."""
         after = {
-            name: OutputLength(state.length_bytes + len(added.get(name, b"")), dirty=False)
+            name: OutputLength(state.length_bytes + len(added.get(name, b"")), state.dirty)
             for name, state in before.items()
         }
         try:
@@ -186,11 +195,11 @@ class SessionOutputs:
                 for name, data in added.items():
                     if data:
                         disk.append(self.directory / name, data)
-            recorded = self._journal.record(outcome, after, now)
+            recorded = self._journal.record(outcome, after, now, revision)
         except OutputError:
             self._take_back()
             raise
-        if not recorded:
+        if recorded is None:
             self._take_back()
         return recorded
 
@@ -201,29 +210,57 @@ class SessionOutputs:
         except OutputError:
             return
 
-    def _record_replacing(self, outcome: Outcome, rows: PublishedPicks | None, now: float) -> bool:
-        with self._explained():
-            lengths = self._write_tables_beside(outcome.ready.name, rows)
-        dirty = {name: OutputLength(length, dirty=True) for name, length in lengths.items()}
-        if not self._journal.record(outcome, dirty, now):
-            return False
-        with self._explained():
-            self._put_tables_in_place(lengths)
-        return True
+    def withdraw(self, names: Collection[str], reason: str, now: float) -> None:
+        """Take away the rows and files of micrographs that are to be picked again.
+
+        All at once, before the first is picked: replacing them one by one would rewrite the session's
+        files as many times.
+        """
+        self._journal.withdraw(self._session_id, names, reason, now)
+        self.recover()
+
+    def rebuild(self) -> None:
+        """Write every file anew from the journal; byte for byte what recording had left."""
+        self._journal.request_rebuild(self._session_id)
+        self.complete()
+
+    def complete(self) -> None:
+        """Make all files what the journal says."""
+        self.recover()
+        while self.catch_up():
+            pass
 
     # ---- whole files ----------------------------------------------------------------------------
 
     def _rebuild_tables(self) -> None:
+        revision = self._journal.revision(self._session_id)
         disk.make_directory(self.directory)
         suffix = _coords_suffix(self.directory)
         if suffix is not None:
             disk.replace(self.directory / COORDS_SUFFIX, suffix)
-        lengths = self._write_tables_beside()
+        headers = self._expected()
+        for name in self._journal.outputs(self._session_id).keys() - headers.keys():
+            disk.remove(self.directory / name)
+            self._journal.forget_output(self._session_id, name)
+        lengths = {
+            table: disk.write_beside(self.directory / table, self._table(table, header))
+            for table, header in headers.items()
+        }
         # The files may be older than the journal says: until they are in place they count as dirty.
-        self._journal.set_outputs(
-            self._session_id, {name: OutputLength(length, dirty=True) for name, length in lengths.items()}
-        )
-        self._put_tables_in_place(lengths)
+        self._account(lengths, revision, dirty=True)
+        for table in lengths:
+            disk.put_in_place(self.directory / table)
+        self._account(lengths, revision, dirty=False)
+
+    def _table(self, table: str, header: bytes) -> Iterator[bytes]:
+        """Yield the content of a table, as the journal has it now."""
+        yield header
+        for rows in self._journal.published(self._session_id):
+            yield self._rows(rows)[table]
+
+    def _account(self, lengths: dict[str, int], revision: int, *, dirty: bool) -> None:
+        states = {name: OutputLength(length, dirty) for name, length in lengths.items()}
+        self._journal.set_outputs(self._session_id, states, revision)
 
     def _tidy(self) -> None:
         """Remove picks files that no rows stand for: rewritten as junk, or not recorded before the end came."""
@@ -233,34 +270,6 @@ class SessionOutputs:
         for name in names if self._suspects is None else names & self._suspects:
             disk.remove(self.directory / picks_name(name))
         self._suspects = set()
-
-    def _rebuild_picks(self) -> None:
-        for rows in self._journal.published(self._session_id):
-            path = self.directory / picks_name(rows.name)
-            disk.make_directory(path.parent)
-            disk.replace(path, star.micrograph_picks(rows.yx_px, rows.score))
-
-    def _write_tables_beside(
-        self, replaced_name: str | None = None, last: PublishedPicks | None = None
-    ) -> dict[str, int]:
-        """Write the session's tables beside; the rows of one name left out, those of `last` at the end."""
-        headers = self._expected()
-
-        def chunks(table: str) -> Iterator[bytes]:
-            yield headers[table]
-            for rows in self._journal.published(self._session_id, without_name=replaced_name):
-                yield self._rows(rows)[table]
-            if last is not None:
-                yield self._rows(last)[table]
-
-        return {table: disk.write_beside(self.directory / table, chunks(table)) for table in headers}
-
-    def _put_tables_in_place(self, lengths: dict[str, int]) -> None:
-        for table in lengths:
-            disk.put_in_place(self.directory / table)
-        self._journal.set_outputs(
-            self._session_id, {name: OutputLength(length, dirty=False) for name, length in lengths.items()}
-        )
 
     def _expected(self) -> dict[str, bytes]:
         """Return the headers of the tables that there should be."""
@@ -289,6 +298,11 @@ class SessionOutputs:
             raise OutputError(f"session {self.session}: cannot write {where}: {why}") from error
 
 
+def _is_dirty(outputs: Mapping[str, OutputLength]) -> bool:
+    """Tell whether the tables wait to be rebuilt."""
+    return any(state.dirty for state in outputs.values())
+
+
 def _chosen(outcome: Outcome) -> PublishedPicks | None:
     """Return the rows of an outcome as a rebuild would find them in the journal."""
     picks = outcome.picks
@@ -296,7 +310,9 @@ def _chosen(outcome: Outcome) -> PublishedPicks | None:
         return None
     keep = picks.chosen
     return PublishedPicks(
+        micrograph_id=outcome.ready.micrograph_id,
         name=outcome.ready.name,
+        threshold=picks.threshold,
         yx_px=np.asarray(picks.yx_px[keep], dtype=np.float32),
         score=np.asarray(picks.score[keep], dtype=np.float32),
     )

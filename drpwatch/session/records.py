@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -60,17 +60,58 @@ def check_session_name(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedWeights:
+    """What a model's name stood for when it was given to a session."""
+
+    sha256: str
+    threshold: float  # the default that they carry
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsVersion:
+    """One version of a session's parameters."""
+
+    id: int
+    version: int  # 1, 2, ... in each session
+    params: PickParams
+    weights: PinnedWeights | None  # None: from before weights were pinned, or of `drpwatch pick`
+    created_at: float
+
+    def picks_like(self, other: ParamsVersion) -> bool:
+        """Tell whether both find the same candidates: the threshold cuts them afterwards."""
+        mine, theirs = self.params, other.params
+        if self.weights is not None and other.weights is not None:
+            if self.weights.sha256 != other.weights.sha256:
+                return False
+            mine = replace(mine, model=theirs.model)  # two names of the same weights
+        return replace(mine, threshold=None) == replace(theirs, threshold=None)
+
+    def threshold_for(self, picked_with: ParamsVersion) -> float | None:
+        """Return where candidates of another version are cut under this one; None if that is not known."""
+        if self.params.threshold is not None:
+            return self.params.threshold
+        return None if picked_with.weights is None else picked_with.weights.threshold
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One session as journalled. Times are unix seconds."""
 
     id: int
     spec: SessionSpec  # with the parameters in force
-    params_id: int
+    params: ParamsVersion  # in force
     state: SessionState
     reason: str | None  # of the last change of state
     pixel_size_angstrom: float | None  # of the outputs: the user's, else that of the first header
     created_at: float
     changed_at: float
+    expected_end_at: float | None = None
+    backfill: str = "all"  # which of the files that were there at the start are picked, for people to read
+
+    @property
+    def params_id(self) -> int:
+        """Of the parameters in force."""
+        return self.params.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +132,17 @@ class MicrographRecord:
     recorded_at: float | None
     seconds: dict[str, float] = field(default_factory=dict)
     params_id: int | None = None  # of the parameters that it was picked with
+    params_version: int | None = None
+    outdated: bool = False  # picked with other parameters or weights than those in force
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPicks:
     """The rows that outputs hold for one micrograph: (n, 2) `yx_px` and (n,) `score`, the chosen ones."""
 
+    micrograph_id: int
     name: str
+    threshold: float
     yx_px: FloatArray
     score: FloatArray
 

@@ -13,6 +13,8 @@ from drpwatch.session.lifecycle import SessionState
 from drpwatch.session.records import (
     MicrographRecord,
     MicrographState,
+    ParamsVersion,
+    PinnedWeights,
     PublishedPicks,
     SessionRecord,
     SessionSpec,
@@ -31,24 +33,45 @@ def unpack(blob: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
 
 def session(row: sqlite3.Row) -> SessionRecord:
     """Read a row of `session` joined with its parameters in force."""
+    in_force = ParamsVersion(
+        id=row["params_id"],
+        version=row["version"],
+        params=PickParams.from_dict(json.loads(row["json"])),
+        weights=_weights(row),
+        created_at=row["params_created_at"],
+    )
     spec = SessionSpec(
         name=row["name"],
         watch_root=Path(row["watch_root"]),
         out_dir=Path(row["out_dir"]),
-        params=PickParams.from_dict(json.loads(row["params"])),
+        params=in_force.params,
         glob=row["glob"],
         micrograph_prefix=row["micrograph_prefix"],
     )
     return SessionRecord(
         id=row["id"],
         spec=spec,
-        params_id=row["params_id"],
+        params=in_force,
         state=SessionState(row["state"]),
         reason=row["reason"],
         pixel_size_angstrom=row["pixel_size_angstrom"],
         created_at=row["created_at"],
         changed_at=row["changed_at"],
+        expected_end_at=row["expected_end_at"],
+        backfill=row["backfill"],
     )
+
+
+def version(row: sqlite3.Row) -> ParamsVersion:
+    """Read a row of `params`."""
+    params = PickParams.from_dict(json.loads(row["json"]))
+    return ParamsVersion(row["id"], row["version"], params, _weights(row), row["created_at"])
+
+
+def _weights(row: sqlite3.Row) -> PinnedWeights | None:
+    if row["weights_sha256"] is None:
+        return None
+    return PinnedWeights(row["weights_sha256"], row["default_threshold"])
 
 
 def ready(row: sqlite3.Row, of: SessionRecord) -> ReadyMicrograph:
@@ -74,6 +97,7 @@ def ready(row: sqlite3.Row, of: SessionRecord) -> ReadyMicrograph:
         params_id=of.params_id,
         params=of.spec.params,
         ready_at=row["ready_at"],
+        weights_sha256=of.params.weights.sha256 if of.params.weights is not None else None,
     )
 
 
@@ -97,6 +121,8 @@ def micrograph(row: sqlite3.Row) -> MicrographRecord:
         recorded_at=row["recorded_at"],
         seconds=json.loads(row["seconds"]) if row["seconds"] else {},
         params_id=row["params_id"],
+        params_version=row["version"],
+        outdated=bool(row["outdated"]),
     )
 
 
@@ -104,4 +130,4 @@ def published(row: sqlite3.Row) -> PublishedPicks:
     """Read what the outputs hold of one row."""
     candidates = unpack(row["yx_score"])  # (n, 3)
     chosen = candidates[candidates[:, 2] >= np.float32(row["threshold"])]
-    return PublishedPicks(name=row["name"], yx_px=chosen[:, :2], score=chosen[:, 2])
+    return PublishedPicks(row["id"], row["name"], row["threshold"], chosen[:, :2], chosen[:, 2])

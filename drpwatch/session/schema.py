@@ -79,6 +79,22 @@ MIGRATIONS = (
         PRIMARY KEY (session_id, file)
     ) STRICT;
     """,
+    """
+    ALTER TABLE params ADD COLUMN weights_sha256 TEXT;       -- what the model's name stood for; NULL: not known
+    ALTER TABLE params ADD COLUMN default_threshold REAL;    -- that these weights carry
+    ALTER TABLE session ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;  -- changes of what outputs should hold
+    ALTER TABLE session ADD COLUMN expected_end_at REAL;
+    ALTER TABLE session ADD COLUMN backfill TEXT NOT NULL DEFAULT 'all';
+    ALTER TABLE micrograph ADD COLUMN file_dirty INTEGER NOT NULL DEFAULT 0;  -- its picks file is to be written
+    CREATE INDEX micrograph_by_file ON micrograph (session_id) WHERE file_dirty = 1;
+    CREATE INDEX micrograph_by_sight ON micrograph (session_id, first_seen_at);
+    CREATE TABLE passed_over (                   -- there before the session, and not wanted by it
+        session_id INTEGER NOT NULL REFERENCES session(id),
+        name TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+        PRIMARY KEY (session_id, name)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

@@ -14,12 +14,14 @@ from drpwatch.session.records import (
     MicrographRecord,
     MicrographState,
     OutputLength,
+    ParamsVersion,
     PublishedPicks,
     SessionRecord,
     Totals,
 )
 
-_BATCH_ROWS = 200  # published micrographs read at a time while outputs are rebuilt
+BATCH_ROWS = 200
+"""Published micrographs read at a time, so that memory stays flat."""
 
 
 class Views(Database):
@@ -47,11 +49,17 @@ class Views(Database):
         return [
             rows.session(row)
             for row in self._all(
-                "SELECT session.*, params.json AS params FROM session"  # noqa: S608 - `where` is ours
+                "SELECT session.*, json, version, weights_sha256, default_threshold,"  # noqa: S608 - `where` is ours
+                " params.created_at AS params_created_at FROM session"
                 f" JOIN params ON params.id = session.params_id {where} ORDER BY session.id",
                 values,
             )
         ]
+
+    def versions(self, session_id: int) -> list[ParamsVersion]:
+        """Return all versions of a session's parameters, oldest first."""
+        found = self._all("SELECT * FROM params WHERE session_id = ? ORDER BY id", (session_id,))
+        return [rows.version(row) for row in found]
 
     def next_ready(self, session: SessionRecord, taken: frozenset[int]) -> ReadyMicrograph | None:
         """Return the newest ready micrograph whose id is not in `taken`."""
@@ -103,22 +111,44 @@ class Views(Database):
         )
         return bool(found)
 
-    def published(self, session_id: int, without_name: str | None = None) -> Iterator[PublishedPicks]:
-        """Yield what the outputs hold, in the order of their rows; optionally all but one name."""
+    def published(self, session_id: int) -> Iterator[PublishedPicks]:
+        """Yield what the outputs hold, in the order of their rows."""
         last = 0
         while True:
             batch = self._all(
-                "SELECT name, record_seq, yx_score, threshold FROM micrograph"
+                "SELECT id, name, record_seq, yx_score, threshold FROM micrograph"
                 " JOIN candidates ON candidates.micrograph_id = micrograph.id"
                 " WHERE session_id = ? AND published = 1 AND record_seq > ? ORDER BY record_seq LIMIT ?",
-                (session_id, last, _BATCH_ROWS),
+                (session_id, last, BATCH_ROWS),
             )
             if not batch:
                 return
             last = batch[-1]["record_seq"]
-            for row in batch:
-                if row["name"] != without_name:
-                    yield rows.published(row)
+            yield from map(rows.published, batch)
+
+    def soiled_picks(self, session_id: int, limit: int) -> list[PublishedPicks]:
+        """Return what the picks files should hold that are to be written, at most so many."""
+        found = self._all(
+            "SELECT id, name, yx_score, threshold FROM micrograph"
+            " JOIN candidates ON candidates.micrograph_id = micrograph.id"
+            " WHERE session_id = ? AND published = 1 AND file_dirty = 1 LIMIT ?",
+            (session_id, limit),
+        )
+        return [rows.published(row) for row in found]
+
+    def revision(self, session_id: int) -> int:
+        """Return a number that changes with what the outputs should hold, but for outcomes recorded."""
+        (row,) = self._all("SELECT revision FROM session WHERE id = ?", (session_id,))
+        return int(row["revision"])
+
+    def sessions_behind(self) -> set[int]:
+        """Return the ids of sessions whose outputs do not hold what the journal says."""
+        found = self._all(
+            "SELECT session_id FROM output WHERE dirty = 1"
+            " UNION SELECT session_id FROM micrograph WHERE file_dirty = 1 AND published = 1",
+            (),
+        )
+        return {row["session_id"] for row in found}
 
     def names_without_rows(self, session_id: int) -> set[str]:
         """Return the names of which the outputs hold no generation."""
@@ -140,14 +170,45 @@ class Views(Database):
         """Return the latest generation of each micrograph that is in one of `states`, newest first."""
         wanted = tuple(states)
         marks = ", ".join("?" * len(wanted))
+        outdated, values = self._outdated(session_id)
         found = self._all(
-            "SELECT id, name, generation, state, reason, size_bytes, mtime_ns, inode, n_picks, threshold,"  # noqa: S608
-            " weights_sha256, first_seen_at, ready_at, recorded_at, seconds, params_id FROM micrograph"
-            f" WHERE session_id = ? AND latest = 1 AND state IN ({marks})"
-            " ORDER BY record_seq DESC, id DESC LIMIT ?",
-            (session_id, *wanted, -1 if limit is None else limit),
+            "SELECT micrograph.*, params.version,"  # noqa: S608 - conditions and marks are ours
+            f" {outdated} AS outdated FROM micrograph LEFT JOIN params ON params.id = params_id"
+            f" WHERE micrograph.session_id = ? AND latest = 1 AND state IN ({marks})"
+            " ORDER BY record_seq DESC, micrograph.id DESC LIMIT ?",
+            (*values, session_id, *wanted, -1 if limit is None else limit),
         )
         return [rows.micrograph(row) for row in found]
+
+    def count_outdated(self, session_id: int) -> int:
+        """Return how many micrographs were picked with other parameters or weights than those in force."""
+        outdated, values = self._outdated(session_id)
+        (row,) = self._all(
+            "SELECT count(*) AS n FROM micrograph"  # noqa: S608 - the condition is ours
+            f" WHERE session_id = ? AND latest = 1 AND state = 'picked' AND {outdated}",
+            (session_id, *values),
+        )
+        return int(row["n"])
+
+    def _outdated(self, session_id: int) -> tuple[str, list[Any]]:
+        """Return the SQL condition for outdated rows of `micrograph`, and its values.
+
+        A row is up to date if its version finds the same candidates as the one in force, with the same
+        weights, and is cut where the one in force cuts it.
+        """
+        versions = self.versions(session_id)
+        (row,) = self._all("SELECT params_id FROM session WHERE id = ?", (session_id,))
+        (in_force,) = (one for one in versions if one.id == row["params_id"])
+        fresh, values = [], list[Any]()
+        for one in versions:
+            if in_force.picks_like(one):
+                fresh.append("params_id = ? AND threshold IS coalesce(?, threshold)")
+                values += [one.id, in_force.threshold_for(one)]
+        condition = f"({' OR '.join(fresh)})"
+        if in_force.weights is not None:
+            condition += " AND micrograph.weights_sha256 = ?"
+            values.append(in_force.weights.sha256)
+        return f"(state = 'picked' AND NOT ({condition}))", values
 
     def totals(self, session_id: int) -> Totals:
         """Return the counts of one session."""

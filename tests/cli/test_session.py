@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from drpwatch import config
-from drpwatch.cli import main, session
+from drpwatch.cli import main, remote
 from drpwatch.micrograph import PickParams
 from drpwatch.service.api import build_app
 from drpwatch.service.control import MicrographCounts, SessionRequest
@@ -79,7 +79,7 @@ def test_start_leaves_defaults_to_the_daemon_and_prints_what_was_understood(ask,
         "  pixel size  read from each micrograph's header",
         "  contrast    ice: dark particles",
         "  threshold   the default of the weights",
-        "  model       general",
+        "  model       general (SHA-256 ffffffffffff)",
         "  names       PATH below the watched directory",
         "  writes      /data/mics-drpwatch/s1/particles.star",
         "              /data/mics-drpwatch/s1/autopick.star",
@@ -244,7 +244,7 @@ class TestStopWait:
         return control
 
     def test_it_returns_at_the_end(self, ask, control, monkeypatch, end, code, told):
-        monkeypatch.setattr(session, "POLL_S", 0.01)
+        monkeypatch.setattr(remote, "POLL_S", 0.01)
         start(ask)
         assert told in ask("stop", "s1", "--wait", code=code)
         assert control.views["s1"].state == end

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,64 +15,91 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks
+from drpwatch.session.records import PinnedWeights
 
-SHA256 = "a" * 64
+
+def sha256_of(model: str) -> str:
+    """Return what stands for the weights of a shipped model."""
+    return hashlib.sha256(model.encode()).hexdigest()
 
 
-def picks_of(pixels: npt.NDArray[Any], params: PickParams) -> Picks:
-    """Return picks that any change of the pixels changes."""
+SHA256 = sha256_of("general")
+
+
+def picks_of(pixels: npt.NDArray[Any], params: PickParams, weights_sha256: str = SHA256) -> Picks:
+    """Return picks that any change of the pixels, the diameter or the weights changes."""
     values = pixels.astype(np.float32)
     if not np.isfinite(values).any():
         raise UnusableMicrograph("no pixel is finite")
     if values.min() == values.max():
         raise UnusableMicrograph("the image is blank")
-    random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(values).tobytes()))
+    told = f"{params.diameter_angstrom} {weights_sha256}".encode()
+    random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(values).tobytes() + told))
     n = int(random.integers(1, 20))
     yx = (random.random((n, 2)) * np.array(pixels.shape)).astype(np.float32)
     score = np.sort(random.random(n).astype(np.float32))[::-1].copy()
-    return Picks(yx, score, 0.5 if params.threshold is None else params.threshold, SHA256)
+    return Picks(yx, score, 0.5 if params.threshold is None else params.threshold, weights_sha256)
 
 
 @dataclass
 class FakePickers:
-    """A `PickerFactory`, and the picker that it returns."""
+    """A `PickerFactory`; what its pickers pick follows from the pixels, the threshold and the weights.
+
+    A model is one of `models`, or any file: its content stands for weights.
+    """
 
     pick_s: float = 0.0
     not_ready_s: float = 0.0  # how long the device takes to come
     fault_at: int | None = None  # the device fails for good at this micrograph, counted from 0
     models: tuple[str, ...] = ("general",)
-    weights_sha256: str = SHA256
     picked: int = 0
     breaks: type[Exception] | None = None
     started: float = field(default_factory=time.monotonic)
     gate: threading.Event | None = None  # detect waits for it
+    loaded: list[str] = field(default_factory=list)  # SHA-256 of all weights that were loaded, in order
 
-    def __call__(self, model: str) -> FakePickers:
+    def __call__(self, weights_sha256: str) -> FakePicker:
         if time.monotonic() - self.started < self.not_ready_s:
             raise DeviceNotReady("the fake device is not there yet")
-        self.check(model)
-        return self
+        if weights_sha256 == sha256_of("mine") and "mine" not in self.models:
+            raise WeightsError("the copy of these weights is gone")
+        self.loaded.append(weights_sha256)
+        return FakePicker(self, weights_sha256)
 
-    def check(self, model: str) -> None:
-        if model not in self.models:
+    def pin(self, model: str) -> PinnedWeights:
+        if model in self.models:
+            return PinnedWeights(sha256_of(model), 0.5)
+        path = Path(model)
+        if not path.is_file():
             raise WeightsError(f"model {model!r}: no such file")
+        if not path.read_bytes():
+            raise WeightsError(f"{model}: not a safetensors file")
+        return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), 0.5)
+
+
+@dataclass
+class FakePicker:
+    """A loaded model."""
+
+    of: FakePickers
+    weights_sha256: str
 
     def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
         return pixels
 
     def detect(self, prepared: Any, params: PickParams) -> Any:
-        if self.gate is not None:
-            assert self.gate.wait(30)
-        time.sleep(self.pick_s)
-        if self.fault_at is not None and self.picked == self.fault_at:
+        if self.of.gate is not None:
+            assert self.of.gate.wait(30)
+        time.sleep(self.of.pick_s)
+        if self.of.fault_at is not None and self.of.picked == self.of.fault_at:
             raise DeviceFault("the fake device failed")
-        self.picked += 1
-        if self.breaks is not None:
-            raise self.breaks("as the test wants it")
+        self.of.picked += 1
+        if self.of.breaks is not None:
+            raise self.of.breaks("as the test wants it")
         return prepared, params
 
     def memory_bytes(self) -> dict[str, int]:
         return {"allocated": 1000}
 
     def choose(self, candidate_map: Any) -> Picks:
-        return picks_of(*candidate_map)
+        return picks_of(*candidate_map, self.weights_sha256)

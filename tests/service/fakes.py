@@ -1,12 +1,22 @@
 """A `Control` without a daemon behind it, and metrics without a pipeline."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
 from drpwatch.errors import SessionError, UsageError
-from drpwatch.service.control import Health, MicrographCounts, MicrographView, SessionRequest, SessionView
+from drpwatch.service.control import (
+    Health,
+    MicrographCounts,
+    MicrographView,
+    Repicked,
+    SessionRequest,
+    SessionView,
+    Which,
+)
 
 
 def micrograph(name: str, state: str, reason: str | None = None) -> MicrographView:
@@ -18,6 +28,9 @@ def micrograph(name: str, state: str, reason: str | None = None) -> MicrographVi
         reason=reason,
         picks=412 if picked else None,
         threshold=0.5 if picked else None,
+        weights_sha256="f" * 64 if picked else None,
+        params_version=1 if picked else None,
+        outdated=False,
         first_seen_at=1_800_000_000.0,
         ready_at=1_800_000_010.0 if picked else None,
         recorded_at=1_800_000_011.0 if picked else None,
@@ -37,6 +50,7 @@ class FakeControl:
 
     views: dict[str, SessionView] = field(default_factory=dict)
     requests: list[SessionRequest] = field(default_factory=list)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
     live: Health = field(default_factory=Health)
     ready: Health = field(default_factory=Health)
 
@@ -55,15 +69,19 @@ class FakeControl:
             glob=request.glob,
             micrograph_prefix=request.micrograph_prefix,
             params=request.params,
+            params_version=1,
+            weights_sha256="f" * 64,
             pixel_size_angstrom=request.params.pixel_size_angstrom,
             created_at=1_800_000_000.0,
             changed_at=1_800_000_000.0,
             last_recorded_at=None,
             micrographs=MicrographCounts(),
+            outdated=0,
             picks=0,
             micrographs_per_hour=None,
             problems=(),
             outputs=(out_dir / "particles.star", out_dir / "autopick.star"),
+            behind=False,
         )
         self.views[request.name] = view
         return view
@@ -86,6 +104,36 @@ class FakeControl:
 
     def reopen(self, name: str) -> SessionView:
         return self._move(name, "waiting")
+
+    def set_session(self, name: str, changes: Mapping[str, Any]) -> SessionView:
+        view = self.session(name)
+        params = {key: value for key, value in changes.items() if key != "expected_end_at"}
+        self.views[name] = replace(
+            view,
+            params=replace(view.params, **params),
+            params_version=view.params_version + 1,
+            expected_end_at=changes.get("expected_end_at", view.expected_end_at),
+        )
+        self.asked.append(("set", name, dict(changes)))
+        return self.views[name]
+
+    def rethreshold(self, name: str, threshold: float) -> SessionView:
+        self.asked.append(("rethreshold", name, threshold))
+        return self.session(name)
+
+    def rebuild(self, name: str) -> SessionView:
+        self.asked.append(("rebuild", name))
+        return self.session(name)
+
+    def repick(self, name: str, which: Which, glob: str | None = None) -> Repicked:
+        self.asked.append(("repick", name, which, glob))
+        return Repicked(self.session(name), 3)
+
+    def micrographs(self, name: str, states: Collection[str], limit: int) -> list[MicrographView]:
+        view = self.session(name)
+        # A micrograph that failed just now is in `failed` and in `newest`.
+        by_name = {one.name: one for one in (*view.waiting, *view.ready, *view.failed, *view.newest)}
+        return [one for one in by_name.values() if one.state in states][:limit]
 
     def sessions(self) -> list[SessionView]:
         return [replace(view, waiting=(), failed=(), newest=()) for view in self.views.values()]

@@ -204,7 +204,7 @@ def test_tcp_cannot_change_anything(local, remote, control):
     local.post("/api/v1/sessions", json=BODY)
     before = dict(control.views)
     routes = [route.removeprefix("POST ") for route in local.get("/").json()["routes"] if route[:4] == "POST"]
-    assert len(routes) == 5
+    assert len(routes) == 8
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in (*routes, "/", "/metrics", "/api/v1/sessions/s1"):
             answer = remote.request(method, path.format(name="s1"), json=BODY | {"name": "s2"})

@@ -91,11 +91,11 @@ def test_weights_that_are_gone_end_the_session_until_it_is_reopened(
 ) -> None:
     pickers.models = ("general", "mine")
     plant.start(model="mine")
-    pickers.models = ("general",)
+    pickers.models = ("general",)  # the copy that the daemon keeps is gone
     plant.write("a.mrc")
     eventually(lambda: plant.control.session("s1").state == "failed", 10, "failed")
     view = plant.control.session("s1")
-    assert view.problems == ("model 'mine': no such file",)
+    assert view.problems == ("the copy of these weights is gone",)
     assert [one.name for one in view.ready] == ["a.mrc"]
     pickers.models = ("general", "mine")
     plant.control.reopen("s1")

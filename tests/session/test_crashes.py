@@ -67,15 +67,7 @@ def test_every_point_of_failure(scene, mode: str, scratch: Path) -> None:
             scene(bench)
             ready = bench.take()
             assert ready is not None
-            bench.faults.arm(at, mode)
-            try:
-                bench.record(ready)
-            except Died:
-                bench.reopen()
-            except OutputError:
-                bench.check_readable()
-            struck = bench.faults.struck or bench.faults.left is None
-            bench.faults.disarm()
+            struck = bench.record_with_fault(ready, at, mode)
             bench.drain()
             bench.check_complete()
             bench.check_rebuild()
@@ -134,14 +126,7 @@ class Storm(RuleBasedStateMachine):
         ready = self.bench.take()
         if ready is None:
             return
-        self.bench.faults.arm(at, mode)
-        try:
-            self.bench.record(ready)
-        except Died:
-            self.bench.reopen()
-        except OutputError:
-            pass
-        self.bench.faults.disarm()
+        self.bench.record_with_fault(ready, at, mode)
 
     @rule(name=st.sampled_from(NAMES))
     def change_while_picked(self, name: str) -> None:
@@ -150,6 +135,34 @@ class Storm(RuleBasedStateMachine):
         assert ready is not None
         self.appear(ready.name)
         assert not self.bench.record(ready)
+
+    @rule(diameter=st.sampled_from([150.0, 160.0]), threshold=st.sampled_from([None, 0.3, 0.8]))
+    def set(self, diameter: float, threshold: float | None) -> None:
+        self.bench.set(diameter_angstrom=diameter, threshold=threshold)
+
+    @rule(
+        at=st.integers(0, 40),
+        mode=st.sampled_from(MODES),
+        threshold=st.sampled_from([0.0, 0.4, 0.9, 1.0]),
+        taken=st.booleans(),
+    )
+    def rethreshold(self, at: int, mode: str, threshold: float, taken: bool) -> None:
+        ready = self.bench.take() if taken else None
+        self.bench.rethreshold(threshold)  # the journal alone; the files follow, in spite of faults
+        if ready is not None:
+            assert self.bench.record(ready)  # picked with the threshold before
+        self.bench.faults.arm(at, mode)
+        try:
+            self.bench.outputs.complete()
+        except Died:
+            self.bench.reopen()
+        except OutputError:
+            pass
+        self.bench.faults.disarm()
+
+    @rule(names=st.sets(st.sampled_from(NAMES)))
+    def repick(self, names: set[str]) -> None:
+        self.bench.repick(names)
 
     @rule()
     def restart(self) -> None:

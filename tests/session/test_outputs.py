@@ -26,6 +26,7 @@ def record(bench: Bench, name: str, scores: list[float], threshold: float = 0.5,
     ready = bench.take()
     assert ready is not None
     assert bench.outputs.record(Outcome(ready, picks(scores, threshold)), bench.now)
+    bench.outputs.complete()
 
 
 def test_the_files_of_a_session(scratch: Path) -> None:
@@ -116,7 +117,7 @@ def test_deleted_outputs_come_back(scratch: Path) -> None:
     for path in sorted((scratch / "out").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (scratch / "out").rmdir()
-    bench.outputs.recover()
+    bench.outputs.complete()
     assert bench.contents() == before
 
 
@@ -161,3 +162,97 @@ def test_a_compressed_header_survives_the_journal(scratch: Path) -> None:
     assert ready is not None
     assert ready.header == header
     assert replace(ready.header, compressed=False) != HEADER
+
+
+def test_a_moved_threshold_leaves_what_picking_with_it_leaves(scratch: Path) -> None:
+    """Byte for byte; also of a micrograph that is being picked when it moves."""
+    moved, straight = Bench(make(scratch / "a"), 1.5), Bench(make(scratch / "b"), 1.5)
+    straight.set(threshold=0.35)
+    for number in range(8):
+        for bench in (moved, straight):
+            bench.appear(f"grid {number % 2}/{number}.mrc", number)
+            if number < 5:
+                bench.drain()
+    in_flight = moved.take()
+    assert in_flight is not None
+    moved.rethreshold(0.35)
+    assert moved.record(in_flight)
+    moved.drain()
+    straight.drain()
+    text = {name: data.replace(b"/a/out", b"/b/out") for name, data in moved.contents().items()}
+    assert text == straight.contents()
+    moved.check_complete()
+    assert moved.journal.count_outdated(1) == 0
+
+
+def test_a_threshold_that_moves_while_rows_are_written_moves_these_too(scratch: Path) -> None:
+    bench = Bench(scratch, 1.5)
+    bench.appear("a.mrc", 1)
+    bench.drain()
+    bench.appear("b.mrc", 2)
+    ready = bench.take()
+    assert ready is not None
+    real = disk.append
+
+    def append(path: Path, data: bytes) -> None:
+        real(path, data)
+        if bench.threshold != 0.05:
+            bench.rethreshold(0.05)
+
+    disk.append = append
+    try:
+        assert bench.record(ready)
+    finally:
+        disk.append = real
+    bench.check_complete()
+
+
+def test_what_is_picked_again_keeps_its_rows_until_then(scratch: Path) -> None:
+    bench = Bench(scratch)
+    for name in ("a.mrc", "b.mrc"):
+        bench.appear(name, 1)
+    bench.drain()
+    before = bench.contents()
+    bench.set(diameter_angstrom=180.0)
+    bench.repick(["a.mrc"])
+    bench.outputs.complete()
+    assert bench.contents() == before
+    assert bench.journal.totals(1).ready == 1
+    bench.drain()
+    bench.check_complete()
+    (newest, older) = bench.journal.micrographs(1, [MicrographState.PICKED])
+    assert (newest.name, newest.generation, newest.params_version, newest.outdated) == ("a.mrc", 2, 2, False)
+    assert (older.name, older.params_version, older.outdated) == ("b.mrc", 1, True)
+
+
+def test_a_corrected_pixel_size_is_that_of_the_outputs(scratch: Path) -> None:
+    bench = Bench(scratch)
+    bench.appear("a.mrc", 1)
+    bench.drain()
+
+    def written() -> str:
+        bench.outputs.complete()
+        (size,) = star.read(scratch / "out/particles.star")["optics"].column("rlnMicrographPixelSize")
+        return size
+
+    bench.set(pixel_size_angstrom=1.3)
+    assert written() == "1.300000"
+    bench.set(pixel_size_angstrom=None)
+    assert written() == "1.500000"  # as the header says
+
+
+def test_a_rebuild_brings_back_what_was_spoilt(scratch: Path) -> None:
+    bench = Bench(scratch)
+    for number in range(4):
+        bench.appear(f"grid/{number}.mrc", number)
+    bench.drain()
+    before = bench.contents()
+    for name, data in before.items():
+        (scratch / "out" / name).write_bytes(data[::-1])
+    bench.outputs.rebuild()
+    assert bench.contents() == before
+
+
+def make(path: Path) -> Path:
+    path.mkdir()
+    return path

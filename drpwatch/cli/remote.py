@@ -1,0 +1,67 @@
+"""What all commands of a running daemon share: the name, the socket, JSON or text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drpwatch.cli.client import ControlClient, Json
+
+POLL_S = 0.5
+
+Name = Annotated[str, typer.Argument(help="Name of the session.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the daemon answers, as JSON.")]
+Socket = Annotated[
+    Path | None,
+    typer.Option(
+        "--socket",
+        envvar="DRPWATCH_SOCKET",
+        help="Control socket of the daemon; /run/drpwatch/control.sock unless given.",
+        show_default=False,
+    ),
+]
+
+
+def connect(socket: Path | None) -> ControlClient:
+    """Return a client of the given socket, or of the default one."""
+    if socket is None:
+        from drpwatch.config import DEFAULT_SOCKET
+
+        socket = DEFAULT_SOCKET
+    return ControlClient(socket)
+
+
+def absolute(path: Path) -> str:
+    """Return the path as the daemon, which works elsewhere, can use it; links stay as they are given."""
+    return str(path.expanduser().absolute())
+
+
+def model_name(text: str) -> str:
+    """Return a name of shipped weights as it is, and a path as an absolute one."""
+    return absolute(Path(text)) if "/" in text or text.endswith(".safetensors") else text
+
+
+def print_view(view: Json, as_json: bool, as_text: Callable[[Json], None]) -> None:
+    """Print what the daemon answered, for a program or for a person."""
+    if as_json:
+        print(json.dumps(view, indent=2))
+    else:
+        as_text(view)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Give a function that tells a person how far it is; a pipe hears nothing."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(text)
