@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,6 +64,30 @@ class Pick(_Section):
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
+    newest_first_beyond: Annotated[int, Field(ge=0)] = 20
+
+
+class Session(_Section):
+    """`[session]`: sessions to which nothing comes any more."""
+
+    idle_after_s: Seconds = 3600.0
+    auto_complete_after_s: Seconds = 0.0
+
+
+class Profile(_Section):
+    """`[profile.NAME]`: what a session has that is started with this profile and not told otherwise."""
+
+    pixel_size_angstrom: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    negative_stain: bool | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    model: str | None = None
+    glob: str | None = None
+    micrograph_prefix: str | None = None
+    backfill: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the values that the profile has."""
+        return self.model_dump(exclude_none=True)
 
 
 class Config(_Section):
@@ -72,6 +96,8 @@ class Config(_Section):
     daemon: Daemon = Daemon()
     watch: Watch = Watch()
     pick: Pick = Pick()
+    session: Session = Session()
+    profile: dict[str, Profile] = {}
 
 
 def load_config(path: Path | None) -> Config:
@@ -122,7 +148,10 @@ def _siblings(location: tuple[int | str, ...]) -> str:
     """Return the keys that the schema has beside a wrong one."""
     model: type[BaseModel] = Config
     for part in location[:-1]:
+        if str(part) not in model.model_fields:
+            continue  # the name of a profile
         annotation = model.model_fields[str(part)].annotation
+        annotation = (get_args(annotation) or (annotation,))[-1]  # of a table of sections, the section
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return ", ".join(model.model_fields)

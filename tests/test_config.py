@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from drpwatch.cli import main
-from drpwatch.config import Config, load_config
+from drpwatch.config import Config, Profile, load_config
 from drpwatch.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
@@ -31,7 +31,11 @@ def refused(tmp_path):
 
 
 def _schema_keys(model: type[BaseModel]) -> dict[str, list[str]]:
-    return {name: list(field.annotation.model_fields) for name, field in model.model_fields.items()}
+    return {
+        name: list(field.annotation.model_fields)
+        for name, field in model.model_fields.items()
+        if name != "profile"  # of which there is none unless somebody writes one
+    }
 
 
 def _load(path: Path) -> tuple[Config | None, str | None]:
@@ -49,6 +53,15 @@ def test_the_example_has_every_key_of_the_schema_in_its_order():
 
 def test_the_example_loads_and_says_the_defaults():
     assert load_config(EXAMPLE) == Config() == load_config(None)
+
+
+def test_the_example_has_a_profile_with_every_key(tmp_path):
+    text = EXAMPLE.read_text()
+    path = tmp_path / "config.toml"
+    begin = text.index("# [profile.")
+    path.write_text(text[:begin] + text[begin:].replace("# ", ""))
+    (profile,) = load_config(path).profile.values()
+    assert list(profile.given()) == list(Profile.model_fields)
 
 
 def test_every_key_of_the_example_has_a_comment_above_it():
@@ -75,13 +88,22 @@ def test_values_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[watsch]", "watsch: no such key; allowed here: daemon, watch, pick"),
+        ("[watsch]", "watsch: no such key; allowed here: daemon, watch, pick, session, profile"),
         (
             "[watch]\npol_seconds = 5",
             "watch.pol_seconds: no such key; "
             "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints",
         ),
-        ("[pick.extra]", "pick.extra: no such key; allowed here: device, cpu_threads, loaders, model"),
+        (
+            "[pick.extra]",
+            "pick.extra: no such key; allowed here: device, cpu_threads, loaders, model, newest_first_beyond",
+        ),
+        (
+            "[profile.krios]\ndiameter = 3",
+            "profile.krios.diameter: no such key; allowed here: pixel_size_angstrom, negative_stain, threshold,"
+            " model, glob, micrograph_prefix, backfill",
+        ),
+        ("[profile]\nkrios = 3", "profile.krios: must be a section, written [profile.krios], not 3"),
         ("daemon = 3", "daemon: must be a section, written [daemon], not 3"),
         ("[[watch]]", "watch: must be a section, written [watch], not [{}]"),
         ("[watch]\nsettle_s = true", "watch.settle_s: Input should be a valid number, not True"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import typer
 
 from drpwatch.cli import remote, views
 from drpwatch.cli.client import ControlClient, Json
-from drpwatch.cli.remote import AsJson, Name, Socket, connect, model_name, print_view, progress
+from drpwatch.cli.remote import AsJson, Name, Socket, connect, model_name, print_view, progress, unix_time
 from drpwatch.errors import DrpwatchError, UsageError
 
 _NOT_TOLD = {"default", "header", "none", ""}
@@ -142,8 +141,7 @@ def _boolean(value: str) -> bool:
 
 
 def _time(value: str) -> float | None:
-    """Return unix seconds; a time without a zone is that of this machine."""
-    return None if value in _NOT_TOLD else datetime.datetime.fromisoformat(value).astimezone().timestamp()
+    return None if value in _NOT_TOLD else unix_time("expected_end", value)
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
@@ -159,7 +157,6 @@ _KINDS = {
     "diameter_angstrom": "give a number of Å",
     "pixel_size_angstrom": "give a number of Å, or header",
     "negative_stain": "give true or false",
-    "expected_end": "give a time such as 2026-11-24T08:00, or none",
 }
 
 

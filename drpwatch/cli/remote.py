@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from drpwatch.cli.client import ControlClient, Json
+from drpwatch.errors import UsageError
 
 POLL_S = 0.5
 
@@ -45,6 +47,25 @@ def absolute(path: Path) -> str:
 def model_name(text: str) -> str:
     """Return a name of shipped weights as it is, and a path as an absolute one."""
     return absolute(Path(text)) if "/" in text or text.endswith(".safetensors") else text
+
+
+def local_time(what: str, text: str) -> datetime.datetime:
+    """Return a time in ISO 8601 that a user gave; without a zone it is that of this machine.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(f"{what}: {text!r} is no time such as 2026-11-24T08:00") from None
+
+
+def unix_time(what: str, text: str) -> float:
+    """Return a time that a user gave as unix seconds."""
+    return local_time(what, text).timestamp()
 
 
 def print_view(view: Json, as_json: bool, as_text: Callable[[Json], None]) -> None:

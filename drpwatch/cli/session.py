@@ -11,7 +11,18 @@ import typer
 
 from drpwatch.cli import changes, handover, remote, views
 from drpwatch.cli.client import ControlClient, Json
-from drpwatch.cli.remote import AsJson, Name, Socket, absolute, connect, model_name, print_view, progress
+from drpwatch.cli.remote import (
+    AsJson,
+    Name,
+    Socket,
+    absolute,
+    connect,
+    local_time,
+    model_name,
+    print_view,
+    progress,
+    unix_time,
+)
 from drpwatch.errors import DrpwatchError, SessionError
 
 app = typer.Typer(help="Start, watch, change and stop sessions of the running daemon.", no_args_is_help=True)
@@ -44,6 +55,17 @@ def start(
         str | None,
         typer.Option(help="Put before each name in the STAR files, such as MotionCorr/job002/", metavar="P"),
     ] = None,
+    backfill: Annotated[
+        str | None,
+        typer.Option(help="Which of the micrographs there now: all (unless given), new-only, or since=TIME."),
+    ] = None,
+    expected_end: Annotated[
+        str | None, typer.Option(help="When the session will end, such as 2026-11-24T08:00.", metavar="TIME")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Defaults of the daemon's configuration, [profile.NAME].", metavar="NAME"),
+    ] = None,
     socket: Socket = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,10 +77,13 @@ def start(
         "pixel_size_angstrom": pixel_size_angstrom,
         "out_dir": None if out is None else absolute(out),
         "glob": glob,
-        "negative_stain": negative_stain,
+        "negative_stain": negative_stain or None,
         "threshold": threshold,
         "model": None if model is None else model_name(model),
         "micrograph_prefix": micrograph_prefix,
+        "backfill": None if backfill is None else _zoned(backfill),
+        "expected_end_at": None if expected_end is None else unix_time("--expected-end", expected_end),
+        "profile": profile,
     }
     # What was not given is left out: the daemon knows its own defaults.
     request = {key: value for key, value in given.items() if value is not None}
@@ -114,6 +139,12 @@ def list_sessions(socket: Socket = None, as_json: AsJson = False) -> None:
 def show(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
     """Show a session: state, rates, outputs, and which micrographs wait or failed, and why."""
     print_view(connect(socket).session(name), as_json, _print_all)
+
+
+def _zoned(backfill: str) -> str:
+    """Return a backfill whose time, if it has one, carries its zone: the daemon's may be another."""
+    word, found, text = backfill.partition("=")
+    return f"{word}={local_time('--backfill', text).isoformat()}" if found and word == "since" else backfill
 
 
 def _print_state(view: Json) -> None:

@@ -35,7 +35,7 @@ def print_understood(view: Json) -> None:
     outputs = view["outputs"] or [view["out_dir"]]
     print_fields(
         [
-            ("watches", f"{view['watch_root']}, files {view['glob']}"),
+            ("watches", f"{view['watch_root']}, files {view['glob']}{_backfill(view)}"),
             *_params(view),
             ("names", f"{view['micrograph_prefix']}PATH below the watched directory"),
             *(("writes" if i == 0 else "", path) for i, path in enumerate(outputs)),
@@ -82,7 +82,7 @@ def print_session(view: Json) -> None:
             ("parameters", f"version {view['params_version']}{_outdated(view)}"),
             ("picks", f"{view['picks']}{_per_micrograph(view)}"),
             ("per hour", _rate(view["micrographs_per_hour"])),
-            ("last recorded", ago(view["last_recorded_at"])),
+            ("last recorded", ago(view["last_recorded_at"]) + (", idle" if view["idle"] else "")),
         ]
     )
     _print_micrographs("newest", view["newest"], counts["picked"] + counts["failed"], "recorded_at", limit=10)
@@ -132,6 +132,10 @@ def _picked_with(micrograph: Json) -> str:
 
 def _sha256(weights: str | None) -> str:
     return "" if weights is None else f" (SHA-256 {weights[:12]})"
+
+
+def _backfill(view: Json) -> str:
+    return "" if view["backfill"] == "all" else f", of those there at the start: {view['backfill']}"
 
 
 def _outdated(view: Json) -> str:

@@ -6,8 +6,9 @@ TCP has no route that changes anything. Every error is `{"error": "one sentence"
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import structlog
@@ -19,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from drpwatch import __version__
+from drpwatch.config import Profile
 from drpwatch.errors import DeviceError, DrpwatchError, JournalError, OutputError, SessionError
 from drpwatch.service.bodies import Body, Repick, Rethreshold, SetSession, StartSession
 from drpwatch.service.control import Control, Health, SessionView
@@ -46,7 +48,13 @@ class MetricsSource(Protocol):
         ...
 
 
-def build_app(control: Control, metrics: MetricsSource, *, writable: bool) -> FastAPI:
+def build_app(
+    control: Control,
+    metrics: MetricsSource,
+    *,
+    writable: bool,
+    profiles: Mapping[str, Profile] = MappingProxyType({}),
+) -> FastAPI:
     """Build the application: with every verb where `writable`, else without a route that changes anything.
 
     The documentation pages of FastAPI are left out, because they load scripts from the Internet; the
@@ -62,7 +70,7 @@ def build_app(control: Control, metrics: MetricsSource, *, writable: bool) -> Fa
     _add_probes(app, control, metrics)
     _add_reads(app, control)
     if writable:
-        _add_verbs(app, control)
+        _add_verbs(app, control, profiles)
     _add_index(app)
     _add_error_answers(app, control)
     return app
@@ -108,7 +116,7 @@ def _add_reads(app: FastAPI, control: Control) -> None:
         return JSONResponse({"micrographs": [asdict(one) for one in listed]})
 
 
-def _add_verbs(app: FastAPI, control: Control) -> None:
+def _add_verbs(app: FastAPI, control: Control, profiles: Mapping[str, Profile]) -> None:
     def change(request: Request, verb: str, name: str, act: Callable[[], Answer], **values: Any) -> Answer:
         """Do it, and log who asked for it, and with which values, refusals included."""
         peer = getattr(request.state, "peer", None)
@@ -123,7 +131,7 @@ def _add_verbs(app: FastAPI, control: Control) -> None:
 
     @app.post(f"{API}/sessions", status_code=201, summary="Start a session")
     def start(request: Request, body: StartSession) -> JSONResponse:
-        view = change(request, "start", body.name, lambda: control.start_session(body.request()))
+        view = change(request, "start", body.name, lambda: control.start_session(body.request(profiles)))
         return JSONResponse(view.as_dict(), status_code=201)
 
     verbs: dict[str, Callable[[str], SessionView]] = {

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drpwatch.config import Profile
+from drpwatch.errors import UsageError
 from drpwatch.micrograph import PickParams
-from drpwatch.service.control import DEFAULT_GLOB, SessionRequest, Which
+from drpwatch.service.control import ALL, DEFAULT_GLOB, SessionRequest, Which
 
 ServedPath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+
+UnixSeconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 
 _PARAMS = {field.name for field in fields(PickParams)}
 
@@ -35,24 +40,30 @@ class StartSession(Body):
     out_dir: ServedPath | None = None
     glob: ServedPath = DEFAULT_GLOB
     micrograph_prefix: str = ""
+    backfill: str = ALL
+    expected_end_at: UnixSeconds | None = None
+    profile: str | None = None
 
-    def request(self) -> SessionRequest:
-        """Return it as `Control` takes it.
+    def request(self, profiles: Mapping[str, Profile]) -> SessionRequest:
+        """Return it as `Control` takes it: what is not given is the profile's, or else has its default.
 
         Raises
         ------
         UsageError
-            A parameter is out of its range.
+            A parameter is out of its range, or there is no such profile.
         """
-        return SessionRequest(
-            name=self.name,
-            watch_root=Path(self.watch_root),
-            out_dir=None if self.out_dir is None else Path(self.out_dir),
-            glob=self.glob,
-            micrograph_prefix=self.micrograph_prefix,
-            # What is left out keeps the default of PickParams.
-            params=PickParams(**self.model_dump(include=_PARAMS, exclude_none=True)),
-        )
+        given = self.model_dump(exclude_unset=True, exclude={"profile"})
+        if self.profile is not None:
+            if self.profile not in profiles:
+                known = ", ".join(sorted(profiles)) or "none"
+                raise UsageError(f"profile {self.profile!r}: the daemon's configuration has {known}")
+            given = profiles[self.profile].given() | given
+        given = {key: value for key, value in given.items() if value is not None}
+        params = PickParams(**{key: given.pop(key) for key in _PARAMS & given.keys()})
+        for key in ("watch_root", "out_dir"):
+            if key in given:
+                given[key] = Path(given[key])
+        return SessionRequest(params=params, **given)
 
 
 class SetSession(Body):
@@ -63,7 +74,7 @@ class SetSession(Body):
     negative_stain: bool = False
     threshold: float | None = None
     model: ServedPath = ""
-    expected_end_at: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    expected_end_at: UnixSeconds | None = None
 
     def changes(self) -> dict[str, Any]:
         """Return what was given."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from drpwatch.micrograph import PickParams
 
 DEFAULT_GLOB = "**/*.mrc"
+ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class SessionRequest:
     out_dir: Path | None = None  # None: <watch_root>/../drpwatch/<name>
     glob: str = DEFAULT_GLOB
     micrograph_prefix: str = ""  # put before the name in rlnMicrographName
+    backfill: str = ALL  # which files of those that are there: all | new-only | since=TIME, in ISO 8601
+    expected_end_at: float | None = None  # unix seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class SessionView:
     outputs: tuple[Path, ...]
     behind: bool  # the outputs are still to be brought to what the journal says
     expected_end_at: float | None = None
+    backfill: str = ALL
+    idle: bool = False  # nothing new came for session.idle_after_s
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
     ready: tuple[MicrographView, ...] = ()
     failed: tuple[MicrographView, ...] = ()

@@ -119,7 +119,9 @@ class Daemon:
             raise
         address = remote.getsockname()
         servers = [
-            Server(build_app(control, metrics, writable=True), local, "api-unix"),
+            Server(
+                build_app(control, metrics, writable=True, profiles=self._config.profile), local, "api-unix"
+            ),
             Server(build_app(control, metrics, writable=False), remote, "api-tcp"),
         ]
         for server in servers:
@@ -224,5 +226,5 @@ def _changed(old: Config, new: Config) -> set[str]:
         f"{section}.{key}"
         for section, values in after.items()
         for key, value in values.items()
-        if before[section][key] != value
+        if before[section].get(key) != value
     }

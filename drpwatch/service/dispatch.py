@@ -1,4 +1,4 @@
-"""Which ready micrograph is next: sessions in turn, inside one the newest first."""
+"""Which ready micrograph is next: sessions in turn, inside one the newest first when it is behind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ class Dispatcher:
     """Hands each ready micrograph to one loader; what is on its way is remembered here, not journalled.
 
     After a crash nothing is on its way, so everything unrecorded is handed out again.
+
+    Parameters
+    ----------
+    newest_first_beyond
+        With more ready micrographs than this, a session has its newest picked first, so that the view is
+        live; else the oldest.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, newest_first_beyond: int) -> None:
         self._journal = journal
+        self._newest_first_beyond = newest_first_beyond
         self._changed = threading.Condition()
         self._changes = 0
         self._on_way: dict[int, str] = {}  # micrograph id -> session
@@ -34,7 +41,7 @@ class Dispatcher:
                 if name in self._held:
                     continue
                 taken = frozenset(id_ for id_, session in self._on_way.items() if session == name)
-                ready = self._journal.next_ready(by_name[name], taken)
+                ready = self._journal.next_ready(by_name[name], taken, self._newest_first_beyond)
                 if ready is not None:
                     self._on_way[ready.micrograph_id] = name
                     self._last = name

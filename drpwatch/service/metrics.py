@@ -173,6 +173,12 @@ class Metrics:
             "oldest_unpicked_timestamp_seconds",
             "When the oldest micrograph that is ready and not yet recorded was first seen; 0 for none.",
         )
+        self.session_idle = self._session_gauge(
+            "session_idle", "1 if no new micrograph came for session.idle_after_s, else 0."
+        )
+        self.expected_end_timestamp_seconds = self._session_gauge(
+            "expected_end_timestamp_seconds", "When the session is expected to end; 0 if nobody said."
+        )
         self.waiting_micrographs = self._session_gauge(
             "waiting_micrographs", "Micrographs that are incomplete, unreadable or settling."
         )

@@ -6,6 +6,7 @@ session picks with changes when somebody says so, and neither with an upgrade no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -93,7 +94,8 @@ class Models:
                     f"{error.filename or copy}: a copy of the weights cannot be kept: {why}"
                 ) from error
             finally:
-                beside.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    beside.unlink(missing_ok=True)
         return PinnedWeights(weights.sha256, weights.info.threshold)
 
     def _copy(self, weights_sha256: str) -> Path:

@@ -19,6 +19,7 @@ from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
+from drpwatch.service.idleness import Idleness
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
 from drpwatch.service.picking import PickerFactory, Picking
@@ -69,7 +70,8 @@ class Pipeline:
         self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
         # One for each loader and each place between, and one under the picker's hands.
         self._buffers = Buffers(config.pick.loaders + _LOADED + 1)
-        self.dispatcher = Dispatcher(journal)
+        self.dispatcher = Dispatcher(journal, config.pick.newest_first_beyond)
+        self.idleness = Idleness(journal, config.session, publisher, clock)
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
         self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
         self.picking = Picking(
@@ -149,6 +151,10 @@ class Pipeline:
             metrics.ready_micrographs.labels(session=name).set(totals.ready)
             oldest = self._journal.oldest_unpicked(session.id)
             metrics.oldest_unpicked_timestamp_seconds.labels(session=name).set(oldest or 0.0)
+            metrics.expected_end_timestamp_seconds.labels(session=name).set(session.expected_end_at or 0.0)
+            metrics.session_idle.labels(session=name).set(int(self.idleness.is_idle(name)))
+        if self.idleness.look(live):
+            self.scanner.wake()
         for queue, depth, capacity in (
             ("ready", self.dispatcher.on_way, len(self._loaders) + _LOADED + 1 + _OUTCOMES),
             ("loaded", self._loaded.depth, _LOADED),

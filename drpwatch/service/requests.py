@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import os
 import tempfile
 from pathlib import Path
 
-from drpwatch.errors import ScanFailed, StarError, UsageError
+from drpwatch.errors import MicrographError, ScanFailed, StarError, UsageError
 from drpwatch.formats import star
+from drpwatch.micrograph import Fingerprint
 from drpwatch.service.admission import check_pixel_size
-from drpwatch.service.control import SessionRequest
+from drpwatch.service.control import ALL, SessionRequest
 from drpwatch.session.records import SessionSpec
-from drpwatch.watch.scan import NameFilter, scan
+from drpwatch.watch.scan import NameFilter, scan, sight
 
 
-def usable_spec(request: SessionRequest) -> SessionSpec:
+def usable_spec(request: SessionRequest) -> tuple[SessionSpec, dict[str, Fingerprint]]:
     """Return what the session is about, or refuse what could not be watched, or not be written.
+
+    Returns
+    -------
+    tuple
+        The specification, and the files that are there now and are not to be picked.
 
     Raises
     ------
     UsageError
-        A path, the glob or the prefix cannot be used, or the micrographs that are there would all fail.
+        A path, the glob, the prefix or the backfill cannot be used, or the micrographs that are there would
+        all fail.
     """
     spec = SessionSpec(
         name=request.name,
@@ -32,8 +41,7 @@ def usable_spec(request: SessionRequest) -> SessionSpec:
     )
     _check_rows_can_be_written(spec)
     _check_glob(spec.glob)
-    _check_watch_root(spec)
-    return spec
+    return spec, _check_watch_root(spec, _cutoff_ns(request.backfill))
 
 
 def default_out_dir(request: SessionRequest) -> Path:
@@ -75,18 +83,49 @@ def _check_glob(glob: str) -> None:
         raise UsageError(f"glob {glob!r} must end in the file type, like '**/*.mrc'")
 
 
-def _check_watch_root(spec: SessionSpec) -> None:
-    """Refuse a root that cannot be watched, or whose micrographs would all fail; wait for a missing one."""
+def _cutoff_ns(backfill: str) -> float:
+    """Return the time of modification, in ns, before which files that are there already are not wanted."""
+    if backfill == ALL:
+        return -math.inf
+    if backfill == "new-only":
+        return math.inf
+    word, _, text = backfill.partition("=")
+    try:
+        if word != "since":
+            raise ValueError
+        return datetime.datetime.fromisoformat(text).timestamp() * 1e9
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"backfill {backfill!r}: give all, new-only, or since=TIME such as since=2026-11-24T08:00"
+        ) from None
+
+
+def _check_watch_root(spec: SessionSpec, cutoff_ns: float) -> dict[str, Fingerprint]:
+    """Refuse a root that cannot be watched, or whose micrographs would all fail; wait for a missing one.
+
+    Returns the files that are older than the cutoff. One that is being written now will change, and then it
+    is found like any new one.
+    """
     root = spec.watch_root
     try:
         if not root.exists():
-            return
+            return {}
         if not root.is_dir():
             raise UsageError(f"watch directory {root} is not a directory")
         listing = scan(root, NameFilter(spec.glob))
     except (ScanFailed, OSError) as error:
         raise UsageError(f"watch directory cannot be used: {error}") from error
-    check_pixel_size(root, sorted(listing.names), spec.params)
+    names = sorted(listing.names)
+    passed_over = {}
+    for name in names if cutoff_ns > -math.inf else ():
+        try:
+            marks = sight(root, name).fingerprint
+        except MicrographError:
+            continue
+        if marks.mtime_ns < cutoff_ns:
+            passed_over[name] = marks
+    check_pixel_size(root, [name for name in names if name not in passed_over], spec.params)
+    return passed_over
 
 
 def check_writable(directory: Path) -> None:

@@ -51,13 +51,15 @@ class Sessions:
 
     def start_session(self, request: SessionRequest) -> SessionView:
         """Create a session and begin to watch; see `Control`."""
-        spec = usable_spec(request)
+        spec, passed_over = usable_spec(request)
         weights = self._pipeline.factory.pin(spec.params.model)
         with self._changing:
             self._check_not_taken(spec)
             check_writable(spec.out_dir)
             with self._journal.transaction():
-                self._journal.add_session(spec, self._clock.wall(), weights)
+                session = self._journal.add_session(spec, self._clock.wall(), weights)
+                self._journal.pass_over(session.id, request.backfill, passed_over)
+                self._journal.set_expected_end(spec.name, request.expected_end_at)
                 session = self._journal.advance(spec.name, Verb.START, self._clock.wall())
         self._publisher.metrics.add_session(spec.name, session.state)
         return self._changed(session)
@@ -237,6 +239,8 @@ class Sessions:
             outputs=SessionOutputs(session, self._journal).files,
             behind=session.id in self._journal.sessions_behind(),
             expected_end_at=session.expected_end_at,
+            backfill=session.backfill,
+            idle=watched and self._pipeline.idleness.is_idle(spec.name),
         )
 
     def _rate(self, session: SessionRecord, recorded: int) -> float | None:

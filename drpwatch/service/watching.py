@@ -60,7 +60,8 @@ class SessionWatch:
         self._hints = Hints(spec.watch_root, NameFilter(spec.glob), wake, enabled=config.hints)
         finished = (MicrographState.READY, MicrographState.PICKED, MicrographState.FAILED)
         # What failed without its file being known (it was gone) may come back, so it is not finished.
-        self._known: dict[str, Fingerprint | None] = {
+        self._known: dict[str, Fingerprint | None] = {**journal.passed_over(session.id)}
+        self._known |= {
             record.name: record.fingerprint
             for record in journal.micrographs(session.id, finished)
             if record.fingerprint is not None

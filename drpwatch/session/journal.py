@@ -58,6 +58,18 @@ class Journal(Parameters):
             self._add_version(cursor.lastrowid, spec.params, weights, now)
             return self.session(spec.name)
 
+    def pass_over(self, session_id: int, backfill: str, files: Mapping[str, Fingerprint]) -> None:
+        """Note which files that are there already are not to be picked, unless they change."""
+        with self.transaction():
+            self._db.execute("UPDATE session SET backfill = ? WHERE id = ?", (backfill, session_id))
+            self._db.executemany(
+                "INSERT INTO passed_over (session_id, name, size_bytes, mtime_ns, inode) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (session_id, name, marks.size_bytes, marks.mtime_ns, marks.inode)
+                    for name, marks in files.items()
+                ],
+            )
+
     def advance(self, name: str, verb: Verb, now: float, reason: str | None = None) -> SessionRecord:
         """Take one step of the session's life and keep it as a transition.
 

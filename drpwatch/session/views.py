@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from drpwatch.errors import SessionError
-from drpwatch.micrograph import ReadyMicrograph
+from drpwatch.micrograph import Fingerprint, ReadyMicrograph
 from drpwatch.session import rows
 from drpwatch.session.database import Database
 from drpwatch.session.lifecycle import SessionState
@@ -61,13 +61,17 @@ class Views(Database):
         found = self._all("SELECT * FROM params WHERE session_id = ? ORDER BY id", (session_id,))
         return [rows.version(row) for row in found]
 
-    def next_ready(self, session: SessionRecord, taken: frozenset[int]) -> ReadyMicrograph | None:
-        """Return the newest ready micrograph whose id is not in `taken`."""
-        found = self._all(
-            "SELECT * FROM micrograph WHERE session_id = ? AND latest = 1 AND state = 'ready'"
-            " ORDER BY ready_at DESC, id DESC LIMIT ?",
-            (session.id, len(taken) + 1),
-        )
+    def next_ready(
+        self, session: SessionRecord, taken: frozenset[int], newest_first_beyond: int
+    ) -> ReadyMicrograph | None:
+        """Return the next ready micrograph whose id is not in `taken`.
+
+        It is the oldest; where more than `newest_first_beyond` are ready, the newest.
+        """
+        ready = "FROM micrograph WHERE session_id = ? AND latest = 1 AND state = 'ready'"
+        behind = self._all(f"SELECT 1 {ready} LIMIT 1 OFFSET ?", (session.id, newest_first_beyond))
+        order = "ready_at DESC, id DESC" if behind else "ready_at, id"
+        found = self._all(f"SELECT * {ready} ORDER BY {order} LIMIT ?", (session.id, len(taken) + 1))
         for row in found:
             if row["id"] not in taken:
                 return rows.ready(row, session)
@@ -88,6 +92,20 @@ class Views(Database):
         for row in found:
             return rows.ready(row, session)
         raise SessionError(f"session {session.spec.name}: {name} is not ready to be picked")
+
+    def passed_over(self, session_id: int) -> dict[str, Fingerprint]:
+        """Return the files that were there before the session and are not picked, as they were then."""
+        found = self._all(
+            "SELECT name, size_bytes, mtime_ns, inode FROM passed_over WHERE session_id = ?", (session_id,)
+        )
+        return {row["name"]: Fingerprint(*row[1:]) for row in found}
+
+    def last_seen_at(self, session_id: int) -> float | None:
+        """Return when a micrograph of a session was last seen to be new; None for never."""
+        (row,) = self._all(
+            "SELECT max(first_seen_at) AS last FROM micrograph WHERE session_id = ?", (session_id,)
+        )
+        return None if row["last"] is None else float(row["last"])
 
     def awaits(self, ready: ReadyMicrograph) -> bool:
         """Tell whether an outcome of this micrograph is still wanted.

@@ -52,7 +52,7 @@ def test_set_sends_what_was_given_and_nothing_else(ask, control, tmp_path, monke
         ("threshold=3", "threshold 3.0 is not a probability between 0 and 1"),
         ("diameter_angstrom=default", "'diameter_angstrom=default': give a number of Å"),
         ("negative_stain=1", "'negative_stain=1': give true or false"),
-        ("expected_end=tomorrow", "'expected_end=tomorrow': give a time such as 2026-11-24T08:00, or none"),
+        ("expected_end=tomorrow", "expected_end: 'tomorrow' is no time such as 2026-11-24T08:00"),
         ("model=", "model: "),
     ],
 )

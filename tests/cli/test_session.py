@@ -1,8 +1,10 @@
 """`drpwatch session ...` through a real Unix socket, against a fake `Control`."""
 
+import datetime
 import json
 import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,20 @@ def test_start_sends_every_option(ask, control, tmp_path, monkeypatch):
             params=PickParams(150.0, 0.885, True, 0.25, str(tmp_path / "w.safetensors")),
         )
     ]
+
+
+def test_start_sends_times_with_their_zone(ask, control, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    time.tzset()
+    start(ask, "s1", "--backfill", "since=2026-11-24T08:00", "--expected-end", "2026-11-26T08:00")
+    monkeypatch.undo()
+    time.tzset()
+    (request,) = control.requests
+    assert request.backfill == "since=2026-11-24T08:00:00+01:00"
+    assert request.expected_end_at == datetime.datetime(2026, 11, 26, 7, tzinfo=datetime.UTC).timestamp()
+    assert "--backfill: 'now' is no time" in ask(
+        *("start", "s2", "--watch", "/d", "--diameter-angstrom", "150", "--backfill", "since=now"), code=2
+    )
 
 
 def test_start_leaves_defaults_to_the_daemon_and_prints_what_was_understood(ask, control):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +216,40 @@ def test_picked_again_are_files_as_they_are_by_then(rig: Rig) -> None:
     rig.control.change("s1", "resume")
     old, new = PickParams(150.0), PickParams(180.0)
     holds(rig, {"a.mrc": expected(7, new), "b.mrc": expected(2, old)})  # what is gone keeps its rows
+
+
+def test_of_what_is_there_at_the_start_only_what_is_wanted_is_picked(rig: Rig) -> None:
+    rig.watch_dir().mkdir(parents=True)
+    for name, age_s in (("old.mrc", 7200), ("young.mrc", 60)):
+        rig.write(name, 1)
+        at = time.time() - age_s
+        os.utime(rig.watch_dir() / name, (at, at))
+    half = rig.watch_dir() / "half.mrc"
+    write_image(half, 3)
+    os.truncate(half, 5000)
+    rig.start()
+    since = datetime.datetime.fromtimestamp(time.time() - 3600).astimezone().isoformat()
+    for name, backfill in (("new", "new-only"), ("since", f"since={since}")):
+        rig.start_session(
+            name, watch_root=str(rig.watch_dir()), out_dir=str(rig.out_dir(name)), backfill=backfill
+        )
+    assert rig.control.session("new")["backfill"] == "new-only"
+    rig.write("later.mrc", 2)
+    write_image(half, 3)  # it was being written at the start
+    rig.picked(2, "new")
+    rig.picked(3, "since")
+
+    def names(session: str) -> set[str]:
+        return {one["name"] for one in rig.control.session(session)["newest"]}
+
+    rig.kill()
+    rig.start()
+    rig.write("last.mrc", 4)
+    rig.picked(3, "new")
+    rig.picked(4, "since")
+    assert names("new") == {"half.mrc", "later.mrc", "last.mrc"}
+    assert names("since") == {"young.mrc", "half.mrc", "later.mrc", "last.mrc"}
+    rig.write("old.mrc", 5)  # written anew, so it is new
+    rig.picked(4, "new")
+    with pytest.raises(UsageError, match="backfill 'some': give all, new-only, or since=TIME"):
+        rig.start_session("third", backfill="some")

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from drpwatch import __version__, errors
 from drpwatch.cli.client import ControlClient
+from drpwatch.config import Profile
 from drpwatch.micrograph import PickParams
 from drpwatch.service.api import build_app
 from drpwatch.service.control import Control, Health, SessionRequest
@@ -65,6 +66,68 @@ def test_start_hands_over_every_field(local, control):
             params=PickParams(150.0, 0.885, True, 0.25, "/w/mine.safetensors"),
         )
     ]
+
+
+def test_a_profile_has_what_is_not_given(control):
+    profiles = {"krios": Profile(pixel_size_angstrom=0.83, threshold=0.4, glob="*.mrc", backfill="new-only")}
+    app = build_app(control, FakeMetrics(), writable=True, profiles=profiles)
+    client = TestClient(app, raise_server_exceptions=False)
+    body = BODY | {"profile": "krios", "threshold": 0.6, "pixel_size_angstrom": None, "expected_end_at": 2e9}
+    assert client.post("/api/v1/sessions", json=body).status_code == 201
+    assert control.requests == [
+        SessionRequest(
+            name="s1",
+            watch_root=Path("/data/mics"),
+            glob="*.mrc",
+            params=PickParams(150.0, threshold=0.6),
+            backfill="new-only",
+            expected_end_at=2e9,
+        )
+    ]
+    answer = client.post("/api/v1/sessions", json=BODY | {"name": "s2", "profile": "talos"})
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"error": "profile 'talos': the daemon's configuration has krios"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "verb", "body", "asked"),
+    [
+        ("PATCH", "", {"threshold": None, "diameter_angstrom": 90.0}, ("set", "s1")),
+        ("POST", "/rethreshold", {"threshold": 0.2}, ("rethreshold", "s1", 0.2)),
+        ("POST", "/repick", {"which": "failed", "glob": "a*"}, ("repick", "s1", "failed", "a*")),
+        ("POST", "/rebuild", None, ("rebuild", "s1")),
+    ],
+)
+def test_verbs_with_a_body(local, control, method, verb, body, asked):
+    local.post("/api/v1/sessions", json=BODY)
+    answer = local.request(method, f"/api/v1/sessions/s1{verb}", json=body)
+    assert answer.status_code == 200
+    (call,) = control.asked
+    assert call == (*asked, body) if verb == "" else call == asked
+    assert local.request(method, f"/api/v1/sessions/s9{verb}", json=body).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "sentence"),
+    [
+        ("/rethreshold", {"threshold": "0.2"}, "threshold: Input should be a valid number, not '0.2'"),
+        ("/rethreshold", {"value": 1}, "value: no such field; allowed are threshold"),
+        (
+            "/repick",
+            {"which": "some"},
+            "which: Input should be 'recorded', 'failed' or 'outdated', not 'some'",
+        ),
+        ("/repick", {}, "which: Field required"),
+    ],
+)
+def test_a_wrong_body_of_a_verb_is_400_and_one_sentence(local, control, verb, body, sentence):
+    local.post("/api/v1/sessions", json=BODY)
+    answer = local.post(f"/api/v1/sessions/s1{verb}", json=body)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+    assert control.asked == []
 
 
 def test_start_needs_a_diameter_only(local, control):
@@ -205,6 +268,7 @@ def test_tcp_cannot_change_anything(local, remote, control):
     before = dict(control.views)
     routes = [route.removeprefix("POST ") for route in local.get("/").json()["routes"] if route[:4] == "POST"]
     assert len(routes) == 8
+    assert "PATCH /api/v1/sessions/{name}" in local.get("/").json()["routes"]
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in (*routes, "/", "/metrics", "/api/v1/sessions/s1"):
             answer = remote.request(method, path.format(name="s1"), json=BODY | {"name": "s2"})

@@ -13,6 +13,7 @@ OURS = {
     "picks_per_micrograph", "queue_depth", "queue_capacity", "last_pick_timestamp_seconds", "scans",
     "scan_seconds",
     "found", "session_active", "session_info", "oldest_unpicked_timestamp_seconds", "waiting_micrographs",
+    "session_idle", "expected_end_timestamp_seconds",
     "ready_micrographs", "watch_root_readable", "output_free_bytes", "errors", "heartbeat_timestamp_seconds",
     "device_ready", "device_memory_bytes", "journal_commit_seconds",
 }  # fmt: skip

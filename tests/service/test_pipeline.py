@@ -18,7 +18,7 @@ from drpwatch.service.metrics import Metrics
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.sessions import Sessions
-from tests.daemon.fake_picker import FakePickers
+from tests.daemon.fake_picker import FakePickers, sha256_of
 from tests.daemon.rig import write_image
 from tests.session.faults import Faults, FaultyJournal, faulty_disk
 from tests.support import eventually
@@ -100,6 +100,22 @@ def test_weights_that_are_gone_end_the_session_until_it_is_reopened(
     pickers.models = ("general", "mine")
     plant.control.reopen("s1")
     plant.recorded(1)
+
+
+def test_models_are_loaded_when_needed_and_dropped_when_not(plant: Plant, pickers: FakePickers) -> None:
+    pickers.models = ("general", "mine", "other")
+    plant.start()
+    for count, model in enumerate(("general", "mine", "general", "other"), start=1):
+        plant.control.set_session("s1", {"model": model})
+        plant.write(f"{count}.mrc", count)
+        plant.recorded(count)
+    # The configured one stays; of the others, each is there while a live session picks with it.
+    assert pickers.loaded == [sha256_of(model) for model in ("general", "mine", "other")]
+    page = plant.pipeline._publisher.metrics.render().decode()
+    shown = {model for model in pickers.models if f'model_info{{name="{model}"' in page}
+    assert shown == {"general", "other"}
+    used = [one.weights_sha256 for one in reversed(plant.control.session("s1").newest)]
+    assert used == [sha256_of(model) for model in ("general", "mine", "general", "other")]
 
 
 def test_a_configured_model_that_is_missing_ends_the_daemon(plant: Plant, pickers: FakePickers) -> None:

@@ -76,7 +76,7 @@ class Watcher:
 
     def put_back(self, reason: str) -> None:
         """Do what the scanner does when a loader could not read the next micrograph."""
-        ready = self.journal.next_ready(self.journal.session("s1"), frozenset())
+        ready = self.journal.next_ready(self.journal.session("s1"), frozenset(), 0)
         assert ready is not None
         self.journal.put_back(ready.micrograph_id, reason)
         self.watch.settle_again(ready, reason)

@@ -102,7 +102,7 @@ class Bench:
         return WEIGHTS.threshold if self.params.threshold is None else self.params.threshold
 
     def take(self) -> ReadyMicrograph | None:
-        return self.journal.next_ready(self.journal.session("s1"), frozenset())
+        return self.journal.next_ready(self.journal.session("s1"), frozenset(), newest_first_beyond=0)
 
     def outcome(self, ready: ReadyMicrograph) -> Outcome:
         version, params = ready.fingerprint.mtime_ns, ready.params

@@ -132,11 +132,11 @@ def test_the_newest_ready_micrograph_comes_first_and_none_twice(scratch: Path) -
     first = bench.take()
     assert first is not None
     assert (first.name, first.path, first.header) == ("new.mrc", scratch / "in" / "new.mrc", HEADER)
-    second = bench.journal.next_ready(bench.session, frozenset({first.micrograph_id}))
+    second = bench.journal.next_ready(bench.session, frozenset({first.micrograph_id}), 0)
     assert second is not None
     assert second.name == "old.mrc"
     assert (
-        bench.journal.next_ready(bench.session, frozenset({first.micrograph_id, second.micrograph_id}))
+        bench.journal.next_ready(bench.session, frozenset({first.micrograph_id, second.micrograph_id}), 0)
         is None
     )
 

@@ -1,0 +1,49 @@
+"""The daemon's models: copies of what was given, under their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from drpwatch.config import Pick
+from drpwatch.errors import OutputError, WeightsError
+from drpwatch.pick.weights import find
+from drpwatch.service.models import Models
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    return Models(Pick(device="cpu", cpu_threads=1), tmp_path / "state" / "weights")
+
+
+def test_a_model_is_what_it_was_when_it_was_pinned(models: Models, tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    shutil.copyfile(find("general"), own)
+    pinned = models.pin(str(own))
+    assert pinned == models.pin("general")
+    assert pinned.sha256 == hashlib.sha256(own.read_bytes()).hexdigest()
+    own.write_bytes(b"something else")
+    assert models(pinned.sha256).weights_sha256 == pinned.sha256
+    with pytest.raises(WeightsError, match=r"own\.safetensors: not a safetensors file"):
+        models.pin(str(own))
+    assert [path.name for path in (tmp_path / "state/weights").iterdir()] == [f"{pinned.sha256}.safetensors"]
+
+
+def test_a_copy_that_is_gone_or_changed_is_not_used(models: Models, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is gone: give the session its model again"):
+        models("0" * 64)
+    models.pin("general")
+    (copy,) = (tmp_path / "state/weights").iterdir()
+    copy.rename(copy.with_name(f"{'0' * 64}.safetensors"))
+    with pytest.raises(WeightsError, match="was changed: give the session its model again"):
+        models("0" * 64)
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    models = Models(Pick(device="cpu"), tmp_path / "file" / "weights")
+    with pytest.raises(OutputError, match="a copy of the weights cannot be kept: not a directory"):
+        models.pin("general")
