@@ -6,9 +6,8 @@ session picks with changes when somebody says so, and neither with an upgrade no
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
+import hashlib
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from drpwatch.config import Pick
 from drpwatch.errors import MicrographError, OutputError, WeightsError
 from drpwatch.micrograph import PickParams
 from drpwatch.service.picking import Picker
+from drpwatch.session import disk
 from drpwatch.session.records import PinnedWeights
 
 _WARM_UP_SIDE_PX = 1024
@@ -36,6 +36,7 @@ class Models:
     def __init__(self, config: Pick, store: Path) -> None:
         self._config = config
         self._store = store
+        self._pinning = threading.Lock()
 
     def __call__(self, weights_sha256: str) -> Picker:
         """Load weights that `pin` knows, and pick noise once, so that the first micrograph takes no longer.
@@ -78,24 +79,19 @@ class Models:
         from drpwatch.pick.weights import find, load_weights
 
         source = find(model)
-        weights = load_weights(source)
-        copy = self._copy(weights.sha256)
-        if not copy.is_file():
-            beside = copy.with_suffix(f".{os.getpid()}.tmp")
+        with self._pinning:  # the picking thread and the API may want the same one at once
+            weights = load_weights(source)
+            copy = self._copy(weights.sha256)
             try:
-                self._store.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, beside)
-                if load_weights(beside).sha256 != weights.sha256:
-                    raise WeightsError(f"{source}: changed while it was read: try again")
-                beside.replace(copy)
+                if not copy.is_file():
+                    content = source.read_bytes()
+                    if hashlib.sha256(content).hexdigest() != weights.sha256:
+                        raise WeightsError(f"{source}: changed while it was read: try again")
+                    disk.make_directory(self._store)
+                    disk.replace(copy, content)
             except OSError as error:
                 why = (error.strerror or type(error).__name__).lower()
-                raise OutputError(
-                    f"{error.filename or copy}: a copy of the weights cannot be kept: {why}"
-                ) from error
-            finally:
-                with contextlib.suppress(OSError):
-                    beside.unlink(missing_ok=True)
+                raise OutputError(f"{copy}: a copy of the weights cannot be kept: {why}") from error
         return PinnedWeights(weights.sha256, weights.info.threshold)
 
     def _copy(self, weights_sha256: str) -> Path:
