@@ -53,7 +53,7 @@ def _register() -> None:
     app.command(rich_help_panel=FILES_PANEL)(export.export)
     app.add_typer(model.app, name="model", rich_help_panel=MODEL_PANEL)
     app.command(rich_help_panel=MODEL_PANEL)(simulate.simulate)
-    app.command(rich_help_panel=MODEL_PANEL)(train.train)
+    app.add_typer(train.app, name="train", rich_help_panel=MODEL_PANEL)
     app.command(rich_help_panel=DAEMON_PANEL)(demo.demo)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class Bar:
@@ -44,3 +48,46 @@ class Bar:
             print(line, file=sys.stderr, flush=True)
         else:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Stages:
+    """One progress bar for each stage on a tty, a line for each tenth elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._progress = Progress(
+            *columns,
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._mean: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def report(self, stage: str, done: int, total: int, loss: float) -> None:
+        """Show one step."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, note="")
+            self._mean[stage] = loss
+        self._mean[stage] = 0.98 * self._mean[stage] + 0.02 * loss
+        note = "" if math.isnan(loss) else f"loss {self._mean[stage]:.5f}"
+        self._progress.update(self._tasks[stage], completed=done, note=note)
+        if self._progress.disable and done % max(1, total // 10) == 0:
+            print(f"{stage} {done}/{total} {note}", file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        if self._progress.disable:
+            print(f"drpwatch: {line}", file=sys.stderr, flush=True)
+        else:
+            self._progress.console.print(f"drpwatch: {line}", markup=False, highlight=False, soft_wrap=True)

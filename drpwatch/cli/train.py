@@ -1,73 +1,249 @@
-"""`drpwatch train`: make a set of weights from simulated micrographs."""
+"""`drpwatch train ...`: weights made from simulated micrographs, from a user's own, or adapted to a data set."""
 
 from __future__ import annotations
 
-import math
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drpwatch.cli.progress import Stages
+from drpwatch.cli.remote import Socket, connect
+from drpwatch.errors import UsageError
+
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from drpwatch.train.owned import OwnData
+
+app = typer.Typer(help="Make weights, or adapt them to a data set.", no_args_is_help=True)
 
 MAP_HELP = (
     "Density map (.mrc, .map, .gz) or a folder of them; repeat for more. Shapes of its own are always used."
 )
+DATA_HELP = (
+    "Folder of labelled micrographs with a dataset.toml (diameter_angstrom, truth), as for 'drpwatch evaluate"
+    " --suite'; repeat for more. Labels count as complete: what is not labelled teaches that it is no particle."
+)
+
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Weights file to write (.safetensors).", show_default=False),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")]
 
 
-def train(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write (.safetensors).")],
+@app.command()
+def detector(
+    output: Output,
+    kind: Annotated[
+        str, typer.Option("--detector", help="Architecture; fcrn is the DRPnet paper's.")
+    ] = "unet",
     maps: Annotated[list[Path] | None, typer.Option("--map", help=MAP_HELP, exists=True)] = None,
+    data: Annotated[list[Path] | None, typer.Option("--data", help=DATA_HELP)] = None,
+    own_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of --data in all that is trained on; 1: only these.")
+    ] = 0.5,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Go on from these weights (a shipped name or a file) instead of from nothing."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name that the weights carry.")] = "general",
-    seed: Annotated[int, typer.Option(help="Same seed, same scenes.")] = 1,
-    scenes: Annotated[int, typer.Option(min=2, help="Simulated scenes to train on.")] = 1000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the detector, 16 crops each.")] = 2500,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 1,
+    scenes: Annotated[
+        int, typer.Option(min=2, help="Simulated scenes to train on; 0.6 MB of memory each.")
+    ] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the detector.")] = 4000,
+    batch: Annotated[int, typer.Option(min=1, help="Crops in each step of the detector.")] = 8,
+    crop_px: Annotated[int, typer.Option(min=32, max=320, help="Side of a crop, in working pixels.")] = 160,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the detector; 0.002, or 0.0003 with --start-from.")
+    ] = None,
+    working_diameter_px: Annotated[
+        float | None, typer.Option(min=8, max=40, help="Size at which the networks see a particle.")
+    ] = None,
     classifier_steps: Annotated[
         int, typer.Option(min=1, help="Steps of the classifier, 128 patches each.")
     ] = 1500,
     calibration_scenes: Annotated[
         int, typer.Option(min=2, help="Unseen scenes that calibrate scores.")
-    ] = 200,
+    ] = 300,
     labels: Annotated[
         str,
         typer.Option(
             help="What the classifier learns from: truth, or the detector's own confidence as in the paper."
         ),
     ] = "truth",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="Directory of checkpoints, curve and pictures; OUTPUT.run unless given."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=256, help="Processes that simulate; 0: one for each core.")
+    ] = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
 ) -> None:
-    """Train detector and classifier on simulated micrographs, calibrate the scores, write one weights file.
+    """Train detector and classifier, calibrate the scores, and write one weights file: the whole recipe.
 
-    Needs no data. On two CPU cores the defaults take about an hour.
+    Needs no data: scenes are simulated. An interrupted training goes on with the same command. Beside the
+    weights, OUTPUT.run gets the curve of loss and F on held-back scenes (curve.csv, curve.png) and
+    predictions next to the truth (scenes.png; pictures need pip install 'drpwatch[train]').
     """
-    from drpwatch.errors import UsageError
     from drpwatch.pick.device import resolve
-    from drpwatch.train.recipe import Recipe, cook
+    from drpwatch.pick.preprocess import Preprocessing
+    from drpwatch.pick.weights import find, load_weights
+    from drpwatch.train.recipe import Ingredients, Kitchen, Recipe, cook
 
     if labels not in ("truth", "confidence"):
         raise UsageError(f"--labels {labels}: allowed are truth and confidence")
+    start = load_weights(find(start_from)) if start_from is not None else None
+    changed: dict[str, Any] = {}
+    if start is not None:
+        if kind not in ("unet", start.info.detector) or working_diameter_px is not None:
+            raise UsageError(
+                "--start-from brings its own --detector and --working-diameter-px: leave them out"
+            )
+        changed = {"preprocessing": start.info.preprocessing, "peaks": start.info.peaks}
+        if start.info.classifier is not None:
+            changed["classifier"] = start.info.classifier
+        kind = start.info.detector
+    elif working_diameter_px is not None:
+        changed = {"preprocessing": Preprocessing(working_diameter_px=working_diameter_px)}
+    if learning_rate is None:
+        learning_rate = 2e-3 if start is None else 3e-4
     recipe = Recipe(
         name=name,
+        detector=kind,
         seed=seed,
         scenes=scenes,
         steps=steps,
+        batch=batch,
+        crop_px=crop_px,
+        learning_rate=learning_rate,
         classifier_steps=classifier_steps,
         calibration_scenes=calibration_scenes,
         labels="truth" if labels == "truth" else "confidence",
+        own_share=own_share if data else 0.0,
+        **changed,
     )
+    own = _own_data(data) if data else None
+    _check_output(output)
     target = str(resolve(device, threads))
-    with _Bars() as bars:
-        info = cook(
-            recipe, maps or [], target, {"command": _command(), "commit": _commit()}, output, bars.report
+    with Stages() as bars, _stoppable() as stop:
+        kitchen = Kitchen(
+            device=target,
+            run_dir=run_dir or output.with_name(output.name + ".run"),
+            report=bars.report,
+            say=bars.say,
+            stop=stop,
+            workers=workers,
         )
+        ingredients = Ingredients(tuple(maps or ()), own, start)
+        try:
+            info = cook(recipe, ingredients, {"command": _command(), "commit": _commit()}, output, kitchen)
+        except KeyboardInterrupt:
+            bars.say(f"interrupted: the state is in {kitchen.run_dir}; the same command goes on from there")
+            raise
     print(
-        f"{output}: threshold {info.threshold:.3f}, F {info.provenance['f_on_held_back_simulations']:.3f} "
-        "on simulations that it was not trained on"
+        f"{output}: threshold {info.threshold:.3f}, F {info.provenance['f_on_held_back']:.3f} on what it was"
+        " not trained on"
     )
+
+
+@app.command()
+def classifier(
+    output: Output,
+    from_session: Annotated[
+        str | None,
+        typer.Option(help="Adapt to the micrographs of this session of the running daemon.", metavar="NAME"),
+    ] = None,
+    from_files: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Adapt to these: a micrograph or a directory; repeat for more."),
+    ] = None,
+    diameter_angstrom: Annotated[
+        float | None, typer.Option(help="With --from: particle diameter in Å.", show_default=False)
+    ] = None,
+    pixel_size_angstrom: Annotated[
+        float | None, typer.Option(help="With --from: pixel size in Å; read from each header unless given.")
+    ] = None,
+    negative_stain: Annotated[
+        bool, typer.Option("--negative-stain", help="With --from: particles are bright.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Weights to adapt: a shipped name or a file; general, or the session's own."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name that the weights carry; MODEL-adapted.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Most micrographs that are looked at, spread evenly over all.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 1,
+    device: Device = "auto",
+    threads: Threads = 0,
+    socket: Socket = None,
+) -> None:
+    """Adapt the second network, which keeps or rejects candidates, to a data set. Needs no labels.
+
+    It learns from the candidates in which the first network is most and least confident, in minutes. Give
+    the result to `drpwatch pick --model` or to a session.
+    """
+    from drpwatch.cli.adapting import adapt_to, files_of_session, given_files
+
+    if (from_session is None) == (not from_files):
+        raise UsageError("give the micrographs to adapt to, either --from-session or --from")
+    if from_session is not None:
+        if diameter_angstrom is not None or pixel_size_angstrom is not None or negative_stain:
+            raise UsageError("--from-session brings the session's own parameters: leave them out")
+        chosen = files_of_session(connect(socket), from_session, model)
+    else:
+        if diameter_angstrom is None:
+            raise UsageError("--from needs the particle's --diameter-angstrom")
+        chosen = given_files(from_files or [], diameter_angstrom, pixel_size_angstrom, negative_stain, model)
+    _check_output(output)
+    with Stages() as bars, _stoppable() as stop:
+        told = adapt_to(chosen, output, name, limit, seed, device, threads, bars, stop, _command())
+    print(told)
+
+
+def _own_data(folders: list[Path]) -> OwnData:
+    """Return the labelled micrographs of data sets."""
+    from drpwatch.assess.datasets import DESCRIPTION, read_data_set
+    from drpwatch.train.owned import OwnData, OwnMicrograph
+
+    micrographs = []
+    for folder in folders:
+        found = read_data_set(folder)
+        if found.truth is None:
+            raise UsageError(
+                f"{folder / DESCRIPTION}: names no truth; only labelled micrographs can be trained on"
+            )
+        for name, path in found.micrographs.items():
+            if path is None:
+                raise UsageError(f"{folder}: the truth names {name}, and there is no such micrograph")
+            micrographs.append(OwnMicrograph(path, found.params, found.truth[name].yx_px))
+    return OwnData.split(micrographs)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse, before hours of work, a target that cannot be written."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir():
+            raise UsageError(f"{output} is a directory; give the weights file to write")
+        with output.open("ab"):
+            pass
+        if output.stat().st_size == 0:
+            output.unlink()
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {(error.strerror or '').lower()}") from error
 
 
 def _command() -> str:
@@ -86,33 +262,23 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-class _Bars:
-    """One progress bar for each stage on a tty, a line for each tenth elsewhere."""
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """Give an event that SIGINT and SIGTERM set; asked a second time, they interrupt at once."""
+    stop = threading.Event()
 
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
 
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._progress = Progress(
-            *columns, TextColumn("{task.fields[note]}"), disable=not sys.stderr.isatty()
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._mean: dict[str, float] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, stage: str, done: int, total: int, loss: float) -> None:
-        """Show one step."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total, note="")
-            self._mean[stage] = loss
-        self._mean[stage] = 0.98 * self._mean[stage] + 0.02 * loss
-        note = "" if math.isnan(loss) else f"loss {self._mean[stage]:.5f}"
-        self._progress.update(self._tasks[stage], completed=done, note=note)
-        if self._progress.disable and done % max(1, total // 10) == 0:
-            print(f"{stage} {done}/{total} {note}", file=sys.stderr, flush=True)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():  # others cannot have handlers
+        yield stop
+        return
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,258 +1,224 @@
-"""Training of the cascade: the detector on distance maps, the classifier on candidates, the scores' calibration."""
+"""Fitting of the two networks: the detector to distance maps, the classifier to labelled patches.
+
+A `Fit` can be saved after any step, and goes on from there as if nothing had been.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize
-from scipy.spatial import cKDTree
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import channels_last, detect_in_tiles, patch_centres, patches_at
-from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
-from drpwatch.pick.weights import Calibration
+from drpwatch.pick.networks import Network, channels_last
 from drpwatch.train.dataset import Example, crops
+from drpwatch.train.judge import Patches
 
-FloatArray = npt.NDArray[np.float32]
-Progress = Callable[[int, float], None]
-"""Called with the number of steps done and the latest loss."""
-
-_FEW_PARTICLES = 5  # with fewer, the F of a scene is mostly luck
-
-LabelSource = Literal["truth", "confidence"]
+_LEAST_PATCHES = 32  # of either kind
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and on how much a network is trained."""
+    """How long and on how much a network is trained.
+
+    `averaging` is the share of the running mean of the weights that each step keeps; 0 for no mean.
+    """
 
     steps: int
     batch: int
     learning_rate: float
     crop_px: int = 96
+    weight_decay: float = 0.0
+    averaging: float = 0.0
+
+
+LossOfABatch = Callable[["Fit[Any]"], torch.Tensor]
+"""Draws a batch with the fit's random numbers, and returns the loss of its network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """Candidates of one example with their labels: 1 a particle, 0 not, nan unclear, (n,)."""
+class FitState:
+    """All that a fit needs to go on: tensors by name, and plain JSON values."""
 
-    example: Example
-    found: Candidates
-    label: FloatArray
-
-
-def train_detector(
-    detector: nn.Module,
-    examples: Sequence[Example],
-    schedule: Schedule,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> None:
-    """Fit the detector to the distance maps (squared error, Adam, cosine schedule with a warm-up)."""
-    channels_last(detector.train().requires_grad_(True))
-    device = next(detector.parameters()).device
-    optimiser = torch.optim.Adam(detector.parameters(), lr=schedule.learning_rate)
-    for step in range(schedule.steps):
-        _set_rate(optimiser, schedule, step)
-        image, label, weight = (t.to(device) for t in crops(examples, schedule.crop_px, schedule.batch, rng))
-        out = detector(image.contiguous(memory_format=torch.channels_last))
-        loss = (weight * (out - label) ** 2).mean()
-        _descend(optimiser, loss)
-        progress(step + 1, loss.item())
-    detector.eval().requires_grad_(False)
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
 
 
-def judge(
-    detector: nn.Module, examples: Sequence[Example], rule: PeakRule, source: LabelSource = "truth"
-) -> Iterator[Judged]:
-    """Run the detector over examples and label its candidates.
+class Fit(Generic[Network]):
+    """One network on its way through a schedule: Adam, a warm-up, then a cosine down to nothing.
 
-    `truth` takes the known centres. `confidence` is the paper's way and needs none: candidates in which the
-    detector is very confident are particles; those with low confidence are not; the rest is unclear.
+    On a GPU the network runs in bfloat16, and its weights stay float32; on a CPU all is float32.
     """
-    device = next(detector.parameters()).device
-    for example in examples:
-        with torch.inference_mode():
-            distances = detect_in_tiles(detector, example.image.to(device))
-        found = find_candidates(distances, example.diameter_px, rule)
-        label = label_by_truth(found, example) if source == "truth" else label_by_confidence(found, rule)
-        yield Judged(example, found, label)
+
+    def __init__(self, network: Network, schedule: Schedule, seed: int) -> None:
+        self.network = channels_last(network.train().requires_grad_(True))
+        self.schedule = schedule
+        self.step = 0
+        self.rng = np.random.default_rng(seed)
+        self.device = next(network.parameters()).device
+        self._optimiser = torch.optim.AdamW(
+            network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self._mean = _running_mean(network, schedule.averaging)
+        torch.manual_seed(seed)  # dropout
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made."""
+        return self.step >= self.schedule.steps
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the network's float32 answer to a batch that lies on any device in any precision."""
+        x = x.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            out: torch.Tensor = self.network(x)
+        return out.float()
+
+    def descend(self, loss_of_a_batch: LossOfABatch) -> float:
+        """Make one step, and return its loss."""
+        rate = self.schedule.learning_rate * _share_of_rate(self.step, self.schedule.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        loss = loss_of_a_batch(self)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        if self._mean is not None:
+            self._mean.update_parameters(self.network)
+        self.step += 1
+        return loss.item()
+
+    def trained(self) -> Network:
+        """Return the network as it would be used now: the running mean where there is one."""
+        if self._mean is None:
+            return self.network.eval()
+        mean: Network = self._mean.module  # type: ignore[assignment]
+        return mean.eval()
+
+    def finish(self) -> Network:
+        """Return the trained network, ready to infer."""
+        return channels_last(self.trained().requires_grad_(False))
+
+    def state(self) -> FitState:
+        """Return all that the steps have changed."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        if self._mean is not None:
+            tensors |= {f"mean.{k}": v for k, v in self._mean.state_dict().items()}
+        for number, moments in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{k}": v for k, v in moments.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return FitState(tensors, {"step": self.step, "random": self.rng.bit_generator.state})
+
+    def restore(self, state: FitState) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(_under("network.", state.tensors))
+        if self._mean is not None:
+            self._mean.load_state_dict(_under("mean.", state.tensors))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _under("optimiser.", state.tensors).items():
+            number, key = name.split(".")
+            moments.setdefault(int(number), {})[key] = tensor
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        torch.set_rng_state(state.tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["random.cuda"], self.device)
+        self.rng.bit_generator.state = state.values["random"]
+        self.step = int(state.values["step"])
 
 
-def label_by_truth(found: Candidates, example: Example) -> FloatArray:
-    """Label by the nearest true centre: within a quarter diameter 1, beyond half 0, each centre used once."""
-    label = np.zeros(len(found.yx), dtype=np.float32)
-    if len(found.yx) == 0:
-        return label
-    if len(example.yx_px):
-        tree = cKDTree(example.yx_px)
-        distance, nearest = (np.asarray(a) for a in tree.query(found.yx))
-        label[distance <= 0.5 * example.diameter_px] = np.nan
-        taken: set[int] = set()
-        for i in np.flatnonzero(distance <= 0.25 * example.diameter_px):  # highest first
-            if nearest[i] not in taken:
-                taken.add(int(nearest[i]))
-                label[i] = 1
-    centres = np.clip(np.round(found.yx).astype(int), 0, np.array(example.weight.shape) - 1)
-    label[example.weight.numpy()[tuple(centres.T)] == 0] = np.nan  # padding: nobody knows
-    return label
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """Examples of two origins: of each batch, `share` in the mean is the user's `own`."""
+
+    simulated: Sequence[Example]
+    own: Sequence[Example] = ()
+    share: float = 0.0
+
+    def batch(
+        self, size_px: int, count: int, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return images, labels and weights, each (count, 1, size, size)."""
+        n_own = int(rng.binomial(count, self.share)) if self.own else 0
+        parts = [
+            crops(examples, size_px, n, rng)
+            for examples, n in ((self.simulated, count - n_own), (self.own, n_own))
+            if n
+        ]
+        images, labels, weights = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        return images, labels, weights
 
 
-def label_by_confidence(found: Candidates, rule: PeakRule) -> FloatArray:
-    """Label by the detector's own confidence: the best third above 0.4 is 1, whatever is below 0.15 is 0."""
-    label = np.full(len(found.yx), np.nan, dtype=np.float32)
-    if len(found.yx):
-        sure = max(0.4, float(np.quantile(found.height, 0.67)))
-        label[found.height >= sure] = 1
-        label[found.height < max(0.15, 1.5 * rule.least_height)] = 0
-    return label
+def detector_loss(examples: Mixture) -> LossOfABatch:
+    """Return the loss of a random batch: the weighted squared error of the distance map."""
+
+    def loss(fit: Fit[Any]) -> torch.Tensor:
+        batch = examples.batch(fit.schedule.crop_px, fit.schedule.batch, fit.rng)
+        image, label, weight = (t.to(fit.device, torch.float32) for t in batch)
+        return (weight * (fit.run(image) - label) ** 2).mean()
+
+    return loss
 
 
-def train_classifier(
-    classifier: nn.Module,
-    judged: Sequence[Judged],
-    schedule: Schedule,
-    rng: np.random.Generator,
-    progress: Progress,
-) -> None:
-    """Fit the classifier to labelled candidates, as many of one kind as of the other in each batch.
+def classifier_loss(simulated: Patches | None, own: Patches | None, share: float) -> LossOfABatch:
+    """Return the loss of a random batch: the cross-entropy of as many particles as others.
+
+    Parameters
+    ----------
+    simulated, own, share
+        Patches of two origins; `share` of each batch is `own`, where there are both.
 
     Raises
     ------
     UsageError
-        There are no candidates of one kind.
+        There are too few of one kind.
     """
-    patches, labels = _patches(judged)
-    positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    if len(positive) < 32 or len(negative) < 32:
-        raise UsageError(
-            f"too little to train the classifier on: {len(positive)} particles and {len(negative)} others; "
-            "give it more micrographs"
-        )
-    channels_last(classifier.train().requires_grad_(True))
-    device = next(classifier.parameters()).device
-    optimiser = torch.optim.AdamW(classifier.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
-    half = schedule.batch // 2
-    for step in range(schedule.steps):
-        _set_rate(optimiser, schedule, step)
-        chosen = np.concatenate([rng.choice(positive, half), rng.choice(negative, half)])
-        batch = patches[torch.from_numpy(chosen)].to(device, torch.float32)
-        batch = torch.rot90(batch, int(rng.integers(4)), (2, 3))
+    origins = [(p, s) for p, s in ((simulated, 1 - share), (own, share)) if p is not None and s > 0]
+    for patches, _ in origins:
+        if min(patches.count(0), patches.count(1)) < _LEAST_PATCHES:
+            raise UsageError(
+                f"too little to train the classifier on: {patches.count(1)} particles and {patches.count(0)} "
+                "others; give it more micrographs"
+            )
+    kinds = [[np.flatnonzero(p.label == label) for label in (1, 0)] for p, _ in origins]
+
+    def loss(fit: Fit[Any]) -> torch.Tensor:
+        half, rng = fit.schedule.batch // 2, fit.rng
+        counts = [half] if len(origins) == 1 else [half - round(share * half), round(share * half)]
+        pixels, labels = [], []
+        for (patches, _), by_label, n in zip(origins, kinds, counts, strict=True):
+            chosen = np.concatenate([rng.choice(rows, n) for rows in by_label])
+            pixels.append(patches.pixels[torch.from_numpy(chosen)])
+            labels.append(patches.label[chosen])
+        batch = torch.rot90(torch.cat(pixels), int(rng.integers(4)), (2, 3))
         batch = batch.flip(3) if rng.random() < 0.5 else batch
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        loss = F.binary_cross_entropy_with_logits(
-            classifier(batch), torch.from_numpy(labels[chosen]).to(device)
-        )
-        _descend(optimiser, loss)
-        progress(step + 1, loss.item())
-    classifier.eval().requires_grad_(False)
+        truth = torch.from_numpy(np.concatenate(labels)).to(fit.device)
+        return F.binary_cross_entropy_with_logits(fit.run(batch), truth)
+
+    return loss
 
 
-def calibrate(classifier: nn.Module | None, judged: Sequence[Judged]) -> tuple[Calibration, float, float]:
-    """Fit the scores to be probabilities, and choose the threshold, on examples that trained nothing.
-
-    Returns
-    -------
-    calibration, threshold, f
-        The threshold is the one with the best mean F of an example, and that F.
-    """
-    rows, labels = [], []
-    for one in judged:
-        rows.append(features(classifier, one))
-        labels.append(one.label)
-    x, label = np.concatenate(rows), np.concatenate(labels)
-    known = ~np.isnan(label)
-    weights = _logistic_regression(x[known], label[known])
-    calibration = Calibration(*(float(w) for w in weights))
-    threshold, f = _best_threshold([1 / (1 + np.exp(-(row @ weights))) for row in rows], judged)
-    return calibration, threshold, f
+def _running_mean(network: nn.Module, keep: float) -> AveragedModel | None:
+    """Return a copy of the network that follows it slowly; None for none."""
+    if not keep:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(keep), use_buffers=True)  # type: ignore[no-untyped-call]
 
 
-def _best_threshold(
-    scores: Sequence[npt.NDArray[np.float64]], judged: Sequence[Judged]
-) -> tuple[float, float]:
-    """Return the threshold with the best mean F of the scenes that hold particles, and that F.
-
-    The mean over scenes, not the pooled F: a hard data set counts as much as an easy one.
-    """
-    thresholds = np.arange(0.05, 0.91, 0.01)
-    fs = []
-    for score, one in zip(scores, judged, strict=True):
-        truths = len(one.example.yx_px)
-        if truths >= _FEW_PARTICLES:
-            true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle
-            chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
-            fs.append(2 * (chosen * true).sum(axis=1) / (chosen.sum(axis=1) + truths))
-    mean = np.mean(fs, axis=0)
-    best = int(np.argmax(mean))
-    return float(thresholds[best]), float(mean[best])
-
-
-def features(classifier: nn.Module | None, one: Judged) -> npt.NDArray[np.float64]:
-    """Return what the score is made of, (n, 4), in the order of `Calibration`'s fields."""
-    found = one.found
-    odds = np.zeros(len(found.yx))
-    if classifier is not None and len(found.yx):
-        device = next(classifier.parameters()).device
-        with torch.inference_mode():
-            odds = classifier(_cut(one).to(device)).cpu().numpy()
-    prominence = np.log(np.maximum(found.prominence, 1e-6))
-    return np.stack([np.ones(len(odds)), found.height, prominence, odds], axis=1)
-
-
-def _logistic_regression(x: npt.NDArray[np.float64], label: FloatArray) -> npt.NDArray[np.float64]:
-    """Return the weights that make `sigmoid(x @ weights)` the probability of label 1."""
-    if len(label) == 0 or label.min() == label.max():
-        raise UsageError("the scores cannot be calibrated: all candidates are of one kind")
-    used = x.std(axis=0) > 0
-    used[0] = True
-
-    def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        odds = x[:, used] @ weights
-        error = 1 / (1 + np.exp(-np.clip(odds, -50, 50))) - label
-        value = np.logaddexp(0, odds).mean() - (label * odds).mean() + 1e-4 * (weights**2).sum()
-        return float(value), x[:, used].T @ error / len(label) + 2e-4 * weights
-
-    weights = np.zeros(x.shape[1])
-    weights[used] = minimize(loss, np.zeros(int(used.sum())), jac=True, method="L-BFGS-B").x
-    return weights
-
-
-def _patches(judged: Sequence[Judged]) -> tuple[torch.Tensor, FloatArray]:
-    """Return the patches, (n, 1, 64, 64) half precision, and labels, (n,), of all clear candidates."""
-    patches, labels = [], []
-    for one in judged:
-        clear = ~np.isnan(one.label)
-        if clear.any():
-            clear_only = Judged(one.example, one.found.keep(clear), one.label[clear])
-            patches.append(_cut(clear_only).half())
-            labels.append(clear_only.label)
-    if not patches:
-        raise UsageError("the detector found no candidates to train the classifier on")
-    return torch.cat(patches), np.concatenate(labels)
-
-
-def _cut(one: Judged) -> torch.Tensor:
-    """Return the patches of all candidates of one example."""
-    return patches_at(one.example.image, patch_centres(one.found.yx, one.example.image.shape))
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+def _share_of_rate(step: int, steps: int) -> float:
     """Warm up over a twentieth of the steps, then fall along a cosine."""
-    done = step / schedule.steps
-    factor = min(1.0, (step + 1) / (0.05 * schedule.steps + 1)) * 0.5 * (1 + np.cos(np.pi * done))
-    for group in optimiser.param_groups:
-        group["lr"] = schedule.learning_rate * max(factor, 1e-3)
+    warm = min(1.0, (step + 1) / (0.05 * steps + 1))
+    return float(max(warm * 0.5 * (1 + np.cos(np.pi * step / steps)), 1e-3))
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

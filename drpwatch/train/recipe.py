@@ -1,110 +1,302 @@
-"""The recipe of a set of weights: scenes, detector, classifier, calibration, in one reproducible run."""
+"""The recipe of a set of weights: scenes, detector, classifier, calibration, in one reproducible run.
+
+An interrupted run goes on where it was, and ends in the same weights. Scenes are simulated again then:
+that takes minutes, and saves the disk.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
+from torch import nn
 
 from drpwatch import __version__
-from drpwatch.pick.networks import Fcrn, PatchClassifier
+from drpwatch.errors import UsageError
+from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector, FieldJudge
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
-from drpwatch.pick.weights import WeightsInfo, save_weights
-from drpwatch.train.dataset import Example, make_example
-from drpwatch.train.fit import (
-    Judged,
-    LabelSource,
-    Schedule,
-    calibrate,
-    judge,
-    train_classifier,
-    train_detector,
-)
-from drpwatch.train.shapes import Species, load_species
+from drpwatch.pick.weights import Weights, WeightsInfo, save_weights
+from drpwatch.train.calibrate import calibrate
+from drpwatch.train.checkpoint import RunDirectory, code_sha256
+from drpwatch.train.course import Course, Report
+from drpwatch.train.dataset import Example
+from drpwatch.train.field import as_field, field_loss, untrained
+from drpwatch.train.fit import Fit, Mixture, Schedule, classifier_loss, detector_loss
+from drpwatch.train.judge import Judged, LabelSource, clear_patches, judge
+from drpwatch.train.owned import OwnData, OwnMicrograph, own_examples
+from drpwatch.train.scenes import Studio, simulate_scenes
+from drpwatch.train.shapes import Species
 
-Report = Callable[[str, int, int, float], None]
-"""Called with the name of the stage, the steps done, the steps in all, and the latest loss (nan without one)."""
-
-_INVENTED = 60
-_HELD_BACK = 10_000  # scene numbers from here on calibrate, and train nothing
-_CLASSIFIER_SCENES = 700
+_CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train nothing
+_VALIDATION_SCENES = 20_000  # and these are looked at while training
+_CLASSIFIER_SHARE = 0.3  # of the scenes train the classifier, and the field judge learns from the others,
+_FIELD_SHARE = 0.4  # on which the classifier is as good as on any it has not seen
+_FIELD_STEPS = 4000
+_FIELD_BATCH = 8
+_FIELD_RATE = 2e-3
+_CLASSIFIER_RATE = 1e-3
+_CLASSIFIER_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides the weights besides the code and the maps."""
-
-    name: str = "general"
-    seed: int = 1
-    scenes: int = 1000
-    steps: int = 2500
-    classifier_steps: int = 1500
-    calibration_scenes: int = 200
-    labels: LabelSource = "truth"
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    peaks: PeakRule = field(default_factory=PeakRule)
-
-
-def cook(
-    recipe: Recipe, maps: list[Path], device: str, provenance: dict[str, Any], target: Path, report: Report
-) -> WeightsInfo:
-    """Train a whole cascade and write it to `target`.
+    """All that decides the weights besides the code, the maps and the user's own data.
 
     Raises
     ------
     UsageError
-        A map cannot be read, or there is too little to train on.
+        A value makes no sense.
     """
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    species = load_species(maps, _INVENTED, recipe.seed)
-    examples = _scenes(recipe, species, 0, recipe.scenes, "scenes", report)
-    detector = Fcrn().to(device)
-    schedule = Schedule(recipe.steps, batch=16, learning_rate=1e-3)
-    train_detector(detector, examples, schedule, rng, _stage(report, "detector", recipe.steps))
-    classifier = PatchClassifier().to(device)
-    schedule = Schedule(recipe.classifier_steps, batch=128, learning_rate=1e-3)
-    judged = list(judge(detector, examples[:_CLASSIFIER_SCENES], recipe.peaks, recipe.labels))
-    train_classifier(classifier, judged, schedule, rng, _stage(report, "classifier", recipe.classifier_steps))
-    unseen = _scenes(recipe, species, _HELD_BACK, recipe.calibration_scenes, "calibration", report)
-    held_back: list[Judged] = list(judge(detector, unseen, recipe.peaks))
-    calibration, threshold, f_simulated = calibrate(classifier, held_back)
-    info = WeightsInfo(
-        name=recipe.name,
-        detector="fcrn",
-        classifier="patch-cnn",
-        preprocessing=recipe.preprocessing,
-        peaks=recipe.peaks,
-        calibration=calibration,
-        threshold=threshold,
-        provenance=provenance
-        | {
-            "drpwatch": __version__,
-            "recipe": asdict(recipe),
-            "maps": sorted(one.name for one in species if not one.name.startswith("invented")),
-            "f_on_held_back_simulations": round(f_simulated, 4),
-        },
-    )
-    save_weights(target, info, detector, classifier)
+
+    name: str = "general"
+    detector: str = "unet"
+    classifier: str = "quick-patch-cnn"
+    seed: int = 1
+    scenes: int = 3000
+    steps: int = 4000
+    batch: int = 8
+    crop_px: int = 160
+    learning_rate: float = 2e-3
+    averaging: float = 0.99
+    classifier_steps: int = 1500
+    calibration_scenes: int = 300
+    validation_scenes: int = 24
+    invented: int = 120
+    labels: LabelSource = "truth"
+    own_share: float = 0.0
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    peaks: PeakRule = field(default_factory=lambda: PeakRule(least_height=0.02, least_prominence=0.01))
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise UsageError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
+        if self.classifier not in CLASSIFIERS:
+            raise UsageError(f"--classifier {self.classifier}: there are {', '.join(CLASSIFIERS)}")
+        stride_px = DETECTORS[self.detector]().stride_px
+        if self.crop_px % stride_px:
+            raise UsageError(f"--crop-px {self.crop_px}: {self.detector} takes multiples of {stride_px}")
+        if not 0 <= self.own_share <= 1:
+            raise UsageError(f"--own-share {self.own_share}: a share is between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ingredients:
+    """What a recipe is cooked from besides chance."""
+
+    maps: tuple[Path, ...] = ()
+    own: OwnData | None = None
+    start: Weights | None = None  # fine-tuned instead of beginning with random weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kitchen:
+    """Where a run is done, and who is told."""
+
+    device: str
+    run_dir: Path
+    report: Report
+    say: Callable[[str], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+    workers: int = 1
+    save_every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cooking:
+    """One run."""
+
+    recipe: Recipe
+    ingredients: Ingredients
+    kitchen: Kitchen
+    course: Course
+    studio: Studio
+    species: list[Species]
+
+    def scenes(self, stage: str, first: int, count: int) -> list[Example]:
+        """Simulate `count` scenes."""
+        return simulate_scenes(
+            self.studio,
+            self.species,
+            range(first, first + count),
+            self.kitchen.workers,
+            self.kitchen.stop,
+            lambda done: self.kitchen.report(stage, done, count, float("nan")),
+        )
+
+    def own(self, which: Literal["training", "held_back"]) -> list[Example]:
+        """Prepare the user's own micrographs."""
+        if self.ingredients.own is None:
+            return []
+        chosen: tuple[OwnMicrograph, ...] = getattr(self.ingredients.own, which)
+        stage = f"own micrographs, {which.replace('_', ' ')}"
+        return own_examples(
+            chosen,
+            self.recipe.preprocessing,
+            self.recipe.peaks,
+            self.recipe.crop_px,
+            lambda done: self.kitchen.report(stage, done, len(chosen), float("nan")),
+        )
+
+    def judged(
+        self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource = "truth"
+    ) -> list[Judged]:
+        """Label what a detector finds in examples."""
+        done = []
+        for one in judge(detector, examples, self.recipe.peaks, labels):
+            done.append(one)
+            self.kitchen.report(stage, len(done), len(examples), float("nan"))
+            if self.kitchen.stop.is_set():
+                raise KeyboardInterrupt
+        return done
+
+
+def cook(
+    recipe: Recipe, ingredients: Ingredients, provenance: dict[str, Any], target: Path, kitchen: Kitchen
+) -> WeightsInfo:
+    """Train a whole cascade and write it to `target`, or go on with a run that was interrupted.
+
+    Raises
+    ------
+    UsageError
+        A map or a micrograph cannot be read, there is too little to train on, or the run's directory holds
+        another run.
+    OutputError
+        The run's directory or the target cannot be written.
+    KeyboardInterrupt
+        `kitchen.stop` was set: the same call goes on from there.
+    """
+    studio = Studio(ingredients.maps, recipe.invented, recipe.seed, recipe.preprocessing)
+    species = studio.species()
+    with RunDirectory(kitchen.run_dir, _identity(recipe, ingredients, species)) as directory:
+        course = Course(directory, kitchen.report, kitchen.say, kitchen.stop, kitchen.save_every_s)
+        cooking = _Cooking(recipe, ingredients, kitchen, course, studio, species)
+        simulated, own = (
+            cooking.scenes("scenes", 0, _simulated(recipe, recipe.scenes)),
+            cooking.own("training"),
+        )
+        held_back = cooking.own("held_back")
+        detector = _detector(cooking, Mixture(simulated, own, recipe.own_share), held_back)
+        first = round(_CLASSIFIER_SHARE * len(simulated))
+        classifier = _classifier(cooking, detector, simulated[:first], own)
+        last = first + round(_FIELD_SHARE * len(simulated))
+        field_judge = _field_judge(cooking, detector, classifier, simulated[first:last] + own)
+        count = _simulated(recipe, recipe.calibration_scenes)
+        unseen = cooking.scenes("calibration", _CALIBRATION_SCENES, count) + held_back
+        found = calibrate(
+            classifier, cooking.judged("judging for calibration", detector, unseen), field_judge
+        )
+        info = WeightsInfo(
+            name=recipe.name,
+            detector=recipe.detector,
+            classifier=recipe.classifier,
+            field_judge="field",
+            preprocessing=recipe.preprocessing,
+            peaks=recipe.peaks,
+            calibration=found.calibration,
+            threshold=found.threshold,
+            provenance=provenance
+            | _origin(cooking)
+            | {
+                "f_on_held_back": round(found.f, 4),
+                "reliability": found.reliability.as_dict(),
+            },
+        )
+        save_weights(target, info, detector, classifier, field_judge)
+        directory.finish(target)
     return info
 
 
-def _scenes(
-    recipe: Recipe, species: list[Species], first: int, count: int, stage: str, report: Report
-) -> list[Example]:
-    """Simulate `count` scenes."""
-    examples = []
-    for i in range(count):
-        examples.append(make_example(species, recipe.preprocessing, recipe.seed, first + i))
-        report(stage, i + 1, count, float("nan"))
-    return examples
+def _detector(cooking: _Cooking, examples: Mixture, held_back: list[Example]) -> Detector:
+    """Train the detector."""
+    recipe, start = cooking.recipe, cooking.ingredients.start
+    count = _simulated(recipe, recipe.validation_scenes)
+    validation = cooking.scenes("validation", _VALIDATION_SCENES, count)
+    torch.manual_seed(recipe.seed)
+    network = DETECTORS[recipe.detector]() if start is None else start.detector
+    schedule = Schedule(
+        recipe.steps, recipe.batch, recipe.learning_rate, recipe.crop_px, averaging=recipe.averaging
+    )
+    fit = Fit(network.to(cooking.kitchen.device), schedule, recipe.seed)
+    watched = cooking.course.validated(validation, held_back, recipe.peaks)
+    return cooking.course.run("detector", fit, detector_loss(examples), watched)
 
 
-def _stage(report: Report, stage: str, steps: int) -> Callable[[int, float], None]:
-    """Return the progress callback of one training."""
-    return lambda done, loss: report(stage, done, steps, loss)
+def _classifier(
+    cooking: _Cooking, detector: Detector, simulated: list[Example], own: list[Example]
+) -> nn.Module:
+    """Train the classifier on what the detector finds."""
+    recipe, start = cooking.recipe, cooking.ingredients.start
+    judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels)
+    parts = judged[: len(simulated)], judged[len(simulated) :]
+    patches = [clear_patches(part) if part else None for part in parts]
+    torch.manual_seed(recipe.seed)
+    network = (
+        CLASSIFIERS[recipe.classifier]() if start is None or start.classifier is None else start.classifier
+    )
+    schedule = Schedule(recipe.classifier_steps, _CLASSIFIER_BATCH, _CLASSIFIER_RATE, weight_decay=1e-2)
+    fit = Fit(network.to(cooking.kitchen.device), schedule, recipe.seed)
+    loss = classifier_loss(patches[0], patches[1], recipe.own_share)
+    return cooking.course.run("classifier", fit, loss)
+
+
+def _field_judge(
+    cooking: _Cooking, detector: Detector, classifier: nn.Module, examples: list[Example]
+) -> FieldJudge:
+    """Train the field judge on scenes that the classifier has not seen."""
+    recipe = cooking.recipe
+    judged = cooking.judged("judging fields", detector, examples, "truth")
+    fields = [as_field(classifier, one) for one in judged if len(one.label)]
+    torch.manual_seed(recipe.seed)
+    network = untrained(fields).to(cooking.kitchen.device)
+    schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=1e-2)
+    return cooking.course.run("field judge", Fit(network, schedule, recipe.seed), field_loss(fields))
+
+
+def _simulated(recipe: Recipe, wanted: int) -> int:
+    """Return how many scenes are simulated: of a training with own micrographs, their share less."""
+    return round(wanted * (1 - recipe.own_share))
+
+
+def _identity(recipe: Recipe, ingredients: Ingredients, species: list[Species]) -> dict[str, Any]:
+    """Return all that decides the result of a run."""
+    own = ingredients.own
+    micrographs = [] if own is None else [*own.training, *own.held_back]
+    return {
+        "recipe": asdict(recipe),
+        "map": {one.name: float(one.density.sum()) for one in _from_maps(species)},
+        "own micrograph": {
+            str(one.path.resolve()): [one.path.stat().st_mtime_ns, len(one.yx_px), float(one.yx_px.sum())]
+            for one in micrographs
+        },
+        "start": None if ingredients.start is None else ingredients.start.sha256,
+        "code of drpwatch": code_sha256(),
+    }
+
+
+def _from_maps(species: list[Species]) -> list[Species]:
+    return [one for one in species if not one.name.startswith("invented")]
+
+
+def _origin(cooking: _Cooking) -> dict[str, Any]:
+    """Return what the weights were made from."""
+    ingredients = cooking.ingredients
+    origin: dict[str, Any] = {
+        "drpwatch": __version__,
+        "recipe": asdict(cooking.recipe),
+        "maps": sorted(one.name for one in _from_maps(cooking.species)),
+    }
+    if ingredients.own is not None:
+        origin["own_micrographs"] = len(ingredients.own.training)
+        origin["own_micrographs_held_back"] = len(ingredients.own.held_back)
+    if ingredients.start is not None:
+        origin["started_from"] = {
+            "name": ingredients.start.info.name,
+            "sha256": ingredients.start.sha256,
+            "licence": ingredients.start.info.licence,
+        }
+    return origin

@@ -1,0 +1,148 @@
+"""Many simulated scenes: by several processes, the same whatever their number, and small in memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from drpwatch.errors import DrpwatchError
+from drpwatch.pick.preprocess import Preprocessing
+from drpwatch.train.dataset import Example, make_example
+from drpwatch.train.shapes import Species, load_species
+
+_CHUNK = 4  # scenes that a process is given at once
+_species: list[Species] = []  # of a worker process
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """All that decides a scene besides its number."""
+
+    maps: tuple[Path, ...]
+    invented: int
+    seed: int
+    preprocessing: Preprocessing
+
+    def species(self) -> list[Species]:
+        """Load the maps, and invent the shapes."""
+        return load_species(list(self.maps), self.invented, self.seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """An example on its way between processes, in NumPy arrays: tensors would take a file handle each."""
+
+    layers: npt.NDArray[np.float16]  # image, label, weight: (3, h, w)
+    yx_px: npt.NDArray[np.float32]
+    diameter_px: float
+
+
+def simulate_scenes(
+    studio: Studio,
+    species: list[Species],
+    numbers: Sequence[int],
+    workers: int,
+    stop: threading.Event,
+    progress: Callable[[int], None],
+) -> list[Example]:
+    """Simulate scenes, in the order of their numbers; half precision: 0.6 MB for one of 320x320.
+
+    Parameters
+    ----------
+    species
+        The studio's.
+    workers
+        Processes; 0 for one on each core, 1 for none but this one.
+    progress
+        Called with the number of scenes that are done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        `stop` was set.
+    DrpwatchError
+        A process was killed.
+    """
+    workers = min(workers or os.cpu_count() or 1, max(1, len(numbers) // _CHUNK))
+    source = _here(studio, species, numbers) if workers == 1 else _elsewhere(studio, numbers, workers)
+    examples = []
+    try:
+        for example in source:
+            examples.append(example)
+            progress(len(examples))
+            if stop.is_set():
+                raise KeyboardInterrupt
+    finally:
+        source.close()
+    return examples
+
+
+def packed(example: Example) -> Example:
+    """Return an example whose tensors are float16."""
+    return Example(
+        example.image.half(), example.label.half(), example.weight.half(), example.yx_px, example.diameter_px
+    )
+
+
+def _here(studio: Studio, species: list[Species], numbers: Sequence[int]) -> Generator[Example]:
+    """Yield scenes made by this process."""
+    with _one_thread():
+        for number in numbers:
+            yield packed(make_example(species, studio.preprocessing, studio.seed, number))
+
+
+def _elsewhere(studio: Studio, numbers: Sequence[int], workers: int) -> Generator[Example]:
+    """Yield scenes made by other processes."""
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(studio,)
+    )
+    try:
+        for sent in pool.map(_make, [(studio, number) for number in numbers], chunksize=_CHUNK):
+            image, label, weight = torch.from_numpy(sent.layers)
+            yield Example(image, label, weight, sent.yx_px, sent.diameter_px)
+    except BrokenProcessPool as error:
+        raise DrpwatchError(
+            "a process that simulates was killed, maybe for want of memory: give fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(studio: Studio) -> None:
+    """Prepare a worker; what the terminal sends is for the parent to decide about."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    _species.extend(studio.species())
+
+
+def _make(work: tuple[Studio, int]) -> _Sent:
+    """Make one scene in a worker."""
+    studio, number = work
+    example = packed(make_example(_species, studio.preprocessing, studio.seed, number))
+    layers = torch.stack([example.image, example.label, example.weight])
+    return _Sent(layers.numpy(), example.yx_px, example.diameter_px)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker does, to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
