@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drpwatch.cli.card import reliability_rows, write_card
 from drpwatch.cli.tables import print_fields, print_table
 
 if TYPE_CHECKING:
     from drpwatch.pick.weights import Weights
+    from drpwatch.train.calibrate import Reliability
 
 app = typer.Typer(help="Weights files: what they are, and where they come from.", no_args_is_help=True)
+
+_RELIABILITY = ("SCORE", "ARE PARTICLES", "CANDIDATES")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 
@@ -48,6 +52,20 @@ def info(
         print_table(("NAME", "DETECTOR", "CLASSIFIER", "THRESHOLD", "LICENCE"), rows, right=("THRESHOLD",))
     else:
         _print(described[0])
+
+
+@app.command()
+def card(
+    model: Annotated[str, typer.Argument(help="Name of shipped weights, or a weights file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory of the card.", show_default=False)],
+) -> None:
+    """Write a model card: README.md, and reliability.svg, which shows whether scores are probabilities."""
+    from drpwatch.pick.weights import find, load_weights
+
+    path = find(model)
+    described = _describe(path, load_weights(path))
+    for written in write_card(out, described, _reliability(described)):
+        print(written)
 
 
 @app.command("import-matlab")
@@ -92,11 +110,21 @@ def _print(one: dict[str, Any]) -> None:
         ("threshold", f"{one['threshold']:g}"),
         ("licence", one["licence"]),
     ]
-    fields += [
-        ("provenance" if i == 0 else "", f"{k}: {v}") for i, (k, v) in enumerate(one["provenance"].items())
-    ]
+    origin = [(k, v) for k, v in one["provenance"].items() if k != "reliability"]
+    fields += [("provenance" if i == 0 else "", f"{k}: {v}") for i, (k, v) in enumerate(origin)]
     print(one["name"])
     print_fields(fields)
+    if (reliability := _reliability(one)) is not None:
+        print("\nscores on simulated scenes that trained nothing:")
+        print_table(_RELIABILITY, reliability_rows(reliability), right=_RELIABILITY)
+
+
+def _reliability(one: dict[str, Any]) -> Reliability | None:
+    """Return how scores agreed with the truth, None where the weights do not tell."""
+    from drpwatch.train.calibrate import Reliability
+
+    told = one["provenance"].get("reliability")
+    return None if told is None else Reliability.from_dict(told)
 
 
 def _pairs(values: dict[str, Any]) -> str:
