@@ -39,6 +39,11 @@ class Candidates:
     height: FloatArray
     prominence: FloatArray
 
+    @property
+    def log_prominence(self) -> FloatArray:
+        """The logarithm of the prominence, (n,)."""
+        return np.log(np.maximum(self.prominence, 1e-6))
+
     def keep(self, mask: npt.NDArray[np.bool_]) -> Candidates:
         """Return the candidates where the mask is true."""
         return Candidates(self.yx[mask], self.height[mask], self.prominence[mask])

@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
 from drpwatch.pick.device import faults, memory_bytes, resolve
-from drpwatch.pick.networks import detect_in_tiles, patch_centres, patches_at
+from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, power_spectrum
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
 from drpwatch.pick.weights import Weights, find, load_weights
@@ -38,11 +39,13 @@ class Picker:
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         self.device = device
+        self.weights = weights  # its networks lie on the device from here on
         self.info = weights.info
         self.weights_sha256 = weights.sha256
         self.default_threshold = weights.info.threshold
-        self._detector = weights.detector.to(device)
-        self._classifier = weights.classifier.to(device) if weights.classifier is not None else None
+        self._detector = fused(weights.detector.to(device))
+        self._classifier = fused(weights.classifier.to(device)) if weights.classifier is not None else None
+        self._field_judge = weights.field_judge.to(device) if weights.field_judge is not None else None
 
     @classmethod
     def load(cls, model: str = "general", device: str = "auto", threads: int = 0) -> Self:
@@ -82,16 +85,15 @@ class Picker:
     def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
         """Run the detector."""
         with faults(), torch.inference_mode():
-            tile_px = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
+            least = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
+            tile_px = max(least, 8 * self._detector.halo_px)  # not much more halo than tile
             return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image, tile_px), params)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
         with faults(), torch.inference_mode():
-            prepared = candidate_map.prepared
-            found = find_candidates(candidate_map.distance_map, prepared.diameter_px, self.info.peaks)
-            found = found.keep(self._inside(found, prepared))
-            score = self.score(found, self.log_odds(prepared, found))
+            prepared, found = candidate_map.prepared, self.candidates(candidate_map)
+            score = self.score(prepared, found, self.log_odds(prepared, found))
         keep = score >= SCORE_FLOOR
         yx_px = found.yx[keep] * np.asarray(prepared.scale_yx, dtype=np.float32)
         order = np.lexsort((yx_px[:, 1], yx_px[:, 0], -score[keep]))
@@ -102,6 +104,12 @@ class Picker:
             threshold=self.default_threshold if threshold is None else threshold,
             weights_sha256=self.weights_sha256,
         )
+
+    def candidates(self, candidate_map: CandidateMap) -> Candidates:
+        """Find the peaks of the detector's map that keep their distance from the edge of the picture."""
+        prepared = candidate_map.prepared
+        found = find_candidates(candidate_map.distance_map, prepared.diameter_px, self.info.peaks)
+        return found.keep(self._inside(found, prepared))
 
     def log_odds(self, prepared: PreparedImage, found: Candidates) -> npt.NDArray[np.float32]:
         """Return the classifier's log-odds, (n,); zeros where the model has no classifier."""
@@ -114,16 +122,24 @@ class Picker:
         ]
         return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
 
-    def score(self, found: Candidates, log_odds: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def score(
+        self, prepared: PreparedImage, found: Candidates, log_odds: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
         """Return the probability that each candidate is a particle, (n,)."""
         weights = self.info.calibration
+        log_prominence = found.log_prominence
         logit = (
             weights.offset
             + weights.height * found.height
-            + weights.log_prominence * np.log(np.maximum(found.prominence, 1e-6))
+            + weights.log_prominence * log_prominence
             + weights.classifier * log_odds
         )
-        return np.asarray(1 / (1 + np.exp(-np.clip(logit, -50, 50))), dtype=np.float32)
+        if self._field_judge is not None and len(found.yx):
+            told = torch.from_numpy(np.stack([found.height, log_prominence, log_odds], axis=1))
+            seen = power_spectrum(prepared.image[prepared.inside])
+            judged = self._field_judge(told.to(self.device, torch.float32), seen)
+            logit += weights.field * judged.cpu().numpy()
+        return np.asarray(expit(logit), dtype=np.float32)
 
     def memory_bytes(self) -> dict[str, int]:
         """Return the device's memory by kind; empty for a CPU."""

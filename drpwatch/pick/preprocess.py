@@ -51,13 +51,15 @@ class PreparedImage:
     """The networks' input.
 
     `image` is (h, w) float32, particles dark; `scale_yx` is full-frame pixels per working pixel, along each
-    axis; `diameter_px` is the particle's diameter in the working image.
+    axis; `diameter_px` is the particle's diameter in the working image; `inside` is the part of the image, and
+    `bounds` that of the full frame, that is picture.
     """
 
     image: torch.Tensor
     scale_yx: tuple[float, float]
     diameter_px: float
-    bounds: Bounds  # full frame
+    bounds: Bounds
+    inside: Region
 
 
 def prepare(
@@ -106,6 +108,7 @@ def prepare(
         scale_yx,
         diameter_px / math.sqrt(scale_yx[0] * scale_yx[1]),
         bounds,
+        inside,
     )
 
 

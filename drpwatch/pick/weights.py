@@ -1,7 +1,7 @@
 """Weights files: safetensors that carry all that belongs to them, from the working scale to the threshold.
 
 The metadata is one JSON string under the key `drpwatch`; nothing is unpickled. Tensors are named
-`detector.*` and `classifier.*`.
+`detector.*`, `classifier.*` and `field_judge.*`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from drpwatch.errors import WeightsError
-from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, build
+from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, FIELD_JUDGES, Detector, build
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
 
@@ -36,6 +36,7 @@ class Calibration:
     height: float = 0.0
     log_prominence: float = 0.0
     classifier: float = 0.0
+    field: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class WeightsInfo:
     peaks: PeakRule
     calibration: Calibration
     threshold: float
+    field_judge: str | None = None
     licence: str = "BSD-3-Clause"
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -58,8 +60,9 @@ class Weights:
     """Networks ready to infer, with their constants and the SHA-256 of the file that they came from."""
 
     info: WeightsInfo
-    detector: nn.Module
+    detector: Detector
     classifier: nn.Module | None
+    field_judge: nn.Module | None
     sha256: str
 
 
@@ -110,18 +113,31 @@ def load_weights(path: Path) -> Weights:
         classifier = (
             build(CLASSIFIERS, info.classifier, _under("classifier.", tensors)) if info.classifier else None
         )
+        field_judge = (
+            build(FIELD_JUDGES, info.field_judge, _under("field_judge.", tensors))
+            if info.field_judge
+            else None
+        )
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    return Weights(info, detector, classifier, hashlib.sha256(content).hexdigest())
+    return Weights(info, detector, classifier, field_judge, hashlib.sha256(content).hexdigest())
 
 
-def save_weights(path: Path, info: WeightsInfo, detector: nn.Module, classifier: nn.Module | None) -> None:
+def save_weights(
+    path: Path,
+    info: WeightsInfo,
+    detector: nn.Module,
+    classifier: nn.Module | None,
+    field_judge: nn.Module | None = None,
+) -> None:
     """Write a weights file."""
-    tensors = {f"detector.{k}": v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    if classifier is not None:
-        tensors |= {
-            f"classifier.{k}": v.detach().cpu().contiguous() for k, v in classifier.state_dict().items()
-        }
+    networks = {"detector": detector, "classifier": classifier, "field_judge": field_judge}
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, network in networks.items()
+        if network is not None
+        for key, value in network.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(save(tensors, metadata={"drpwatch": json.dumps({"format": FORMAT, **asdict(info)})}))
 

@@ -74,9 +74,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
         ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        visibility=float(np.exp(rng.uniform(np.log(1.8), np.log(22)))),
+        visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(22)))),
         coverage=float(
-            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.18, 0.65])
+            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.13, 0.17, 0.7])
         ),
         spacing=float(rng.uniform(0.55, 1.15)),
         preferred_view=bool(rng.random() < 0.15),

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import torch
+
+from drpwatch.errors import UsageError
+from drpwatch.pick.networks import SPECTRUM_BINS
+from drpwatch.train.field import Field, field_loss, untrained
+from drpwatch.train.fit import Fit, Schedule
+
+
+def field(seed: int) -> Field:
+    """Return candidates that differ in height, half of them particles: or none, which only the spectrum tells."""
+    rng = np.random.default_rng(seed)
+    empty = seed % 2
+    told = rng.random((40, 3)).astype(np.float32)
+    label = (told[:, 0] > 0.5) & (not empty)
+    spectrum = rng.normal(0, 0.1, SPECTRUM_BINS) + (0 if empty else np.linspace(1, 0, SPECTRUM_BINS))
+    return Field(
+        torch.from_numpy(told),
+        torch.from_numpy(spectrum.astype(np.float32)),
+        torch.from_numpy(label.astype(np.float32)),
+    )
+
+
+def test_a_field_judge_learns_to_tell_empty_fields():
+    fields = [field(seed) for seed in range(40)]
+    fit = Fit(untrained(fields[:30]), Schedule(300, batch=8, learning_rate=3e-3), seed=0)
+    loss = field_loss(fields[:30])
+    while not fit.done:
+        fit.descend(loss)
+    judge = fit.finish()
+    with torch.inference_mode():
+        for one in fields[30:]:
+            right = (judge(one.told, one.spectrum) > 0) == (one.label > 0.5)
+            assert right.float().mean() > 0.8
+
+
+def test_it_needs_fields():
+    with pytest.raises(UsageError, match="too few scenes"):
+        untrained([field(0)])
