@@ -231,6 +231,7 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256)
     """Run a detector over (h, w) tile by tile; any tile size gives the same map.
 
     Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
+    Tiles far smaller than the halo are mostly halo: see `good_tile_px`.
     """
     h, w = image.shape
     stride = detector.stride_px
@@ -251,6 +252,11 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256)
             own = seen[top - first_row : bottom - first_row, left - first_column : right - first_column]
             out[top:bottom, left:right] = own
     return out[BORDER_PX : BORDER_PX + h, BORDER_PX : BORDER_PX + w].contiguous()
+
+
+def good_tile_px(detector: Detector, least_px: int = 256) -> int:
+    """Return a side for tiles that are more tile than halo."""
+    return max(least_px, 8 * detector.halo_px)
 
 
 def patch_centres(yx: npt.NDArray[np.float32], shape_yx: tuple[int, ...]) -> torch.Tensor:

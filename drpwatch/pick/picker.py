@@ -12,7 +12,14 @@ from scipy.special import expit
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
 from drpwatch.pick.device import faults, memory_bytes, resolve
-from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, power_spectrum
+from drpwatch.pick.networks import (
+    detect_in_tiles,
+    fused,
+    good_tile_px,
+    patch_centres,
+    patches_at,
+    power_spectrum,
+)
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
 from drpwatch.pick.weights import Weights, find, load_weights
@@ -85,8 +92,8 @@ class Picker:
     def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
         """Run the detector."""
         with faults(), torch.inference_mode():
-            least = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
-            tile_px = max(least, 8 * self._detector.halo_px)  # not much more halo than tile
+            least_px = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
+            tile_px = good_tile_px(self._detector, least_px)
             return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image, tile_px), params)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:

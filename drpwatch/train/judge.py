@@ -73,7 +73,8 @@ def map_of(detector: Detector, example: Example) -> torch.Tensor:
     """Return the detector's map of an example, (h, w) float32."""
     device = next(detector.parameters()).device
     with torch.inference_mode():
-        return detect_in_tiles(detector, example.image.to(device, torch.float32))
+        image = example.image.to(device, torch.float32)
+        return detect_in_tiles(detector, image, good_tile_px(detector))
 
 
 def label_by_truth(found: Candidates, example: Example) -> FloatArray:
