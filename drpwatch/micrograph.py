@@ -126,7 +126,9 @@ class ReadyMicrograph:
     params_id: int
     params: PickParams
     ready_at: float = 0.0  # unix seconds: when it was found whole
-    weights_sha256: str | None = None  # of the weights to pick with; None: whatever the model's name stands for
+    weights_sha256: str | None = (
+        None  # of the weights to pick with; None: whatever the model's name stands for
+    )
 
 
 @dataclass(frozen=True, slots=True)

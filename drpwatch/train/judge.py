@@ -17,7 +17,14 @@ from scipy.spatial import cKDTree
 from torch import nn
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import Detector, detect_in_tiles, patch_centres, patches_at, power_spectrum
+from drpwatch.pick.networks import (
+    Detector,
+    detect_in_tiles,
+    good_tile_px,
+    patch_centres,
+    patches_at,
+    power_spectrum,
+)
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
 from drpwatch.train.dataset import Example
 
