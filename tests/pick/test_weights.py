@@ -108,8 +108,8 @@ def test_a_missing_tensor_is_refused(model, tmp_path):
 
 
 def test_an_unknown_network_is_refused(model, tmp_path):
-    info = replace(read_info(model), detector="unet")
-    path = tmp_path / "unet.safetensors"
+    info = replace(read_info(model), detector="resnet")
+    path = tmp_path / "resnet.safetensors"
     save_weights(path, info, Fcrn(), None)
-    with pytest.raises(WeightsError, match=r"unet.safetensors: unknown architecture 'unet'"):
+    with pytest.raises(WeightsError, match=r"resnet.safetensors: unknown architecture 'resnet'"):
         load_weights(path)
