@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-from scipy.spatial import cKDTree
 
 from drpwatch.assess.coordinates import Coordinates, pair_names
 from drpwatch.errors import UsageError
+from drpwatch.pick.trees import tree_of
 
 SWEEP_POINTS = 20
 
@@ -118,7 +118,7 @@ def match(picks_yx: npt.ArrayLike, truth_yx: npt.ArrayLike, radius_px: float) ->
     truth = np.reshape(np.asarray(truth_yx, dtype=np.float64), (-1, 2))
     if not (len(picks) and len(truth)):
         return _no_pairs()
-    pairs = cKDTree(picks).sparse_distance_matrix(cKDTree(truth), radius_px, output_type="ndarray")
+    pairs = tree_of(picks).sparse_distance_matrix(tree_of(truth), radius_px, output_type="ndarray")
     if not len(pairs):
         return _no_pairs()
     pick_of_row, row = np.unique(pairs["i"], return_inverse=True)

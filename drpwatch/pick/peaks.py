@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import label
-from scipy.spatial import cKDTree
 
 from drpwatch.pick.preprocess import gaussian_blur
+from drpwatch.pick.trees import tree_of
 
 _REACH = 1.5  # diameters; saddles are looked for between peaks that are no farther apart
 
@@ -92,7 +92,7 @@ def _prominence(
     """
     prominence = height.astype(np.float32).copy()
     pairs = (
-        cKDTree(yx).query_pairs(reach_px, output_type="ndarray")
+        tree_of(yx).query_pairs(reach_px, output_type="ndarray")
         if len(yx) > 1
         else np.empty((0, 2), dtype=int)
     )
@@ -142,7 +142,7 @@ def _spaced(yx: FloatArray, distance_px: float) -> npt.NDArray[np.bool_]:
     """Return the mask of peaks, highest first, that have no higher kept peak within the distance."""
     keep = np.ones(len(yx), dtype=bool)
     if len(yx) > 1:
-        pairs = cKDTree(yx).query_pairs(distance_px, output_type="ndarray")
+        pairs = tree_of(yx).query_pairs(distance_px, output_type="ndarray")
         pairs.sort(axis=1)
         for high, low in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
             if keep[high]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from drpwatch.pick.trees import tree_of
 from drpwatch.train import blemishes
 from drpwatch.train.blemishes import Grid
 from drpwatch.train.optics import PHASE_PER_ANGSTROM, Optics, expose, transfer
@@ -191,9 +191,8 @@ def _blemish(grid: Grid, conditions: Conditions, rng: np.random.Generator) -> No
         (blemishes.beads, 0.06),
         (blemishes.crack, 0.06),
     )
-    factor = conditions.blemished * (
-        2.0 if conditions.coverage == 0 else 1.0
-    )  # fields are empty for a reason
+    # Fields are empty for a reason.
+    factor = conditions.blemished * (2.0 if conditions.coverage == 0 else 1.0)
     for blemish, chance in chances:
         if rng.random() < chance * factor:
             blemish(grid, rng)
@@ -215,7 +214,7 @@ def thin(yx: npt.NDArray[np.float64], distance: float) -> npt.NDArray[np.float64
     """Return the points, first come first kept, of which no two are closer than `distance`."""
     keep = np.ones(len(yx), dtype=bool)
     if len(yx) > 1:
-        for first, second in sorted(cKDTree(yx).query_pairs(distance)):
+        for first, second in sorted(tree_of(yx).query_pairs(distance)):
             if keep[first]:
                 keep[second] = False
     return yx[keep]
