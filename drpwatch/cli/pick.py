@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drpwatch.cli.remote import model_name
 from drpwatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def pick(
 
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise UsageError(f"--device {device}: allowed are auto, cpu, cuda and cuda:N")
-    params = PickParams(diameter_angstrom, pixel_size_angstrom, negative_stain, threshold, _model(model))
+    params = PickParams(diameter_angstrom, pixel_size_angstrom, negative_stain, threshold, model_name(model))
     inputs = find_inputs(files, glob)
     with Interrupts() as interrupts:
         try:
@@ -81,12 +82,6 @@ def pick(
         _print(summary)
     if summary["failures"]:
         raise typer.Exit(1)
-
-
-def _model(text: str) -> str:
-    """Return a name of shipped weights as it is, and a path as an absolute one."""
-    is_path = "/" in text or text.endswith(".safetensors")
-    return str(Path(text).expanduser().absolute()) if is_path else text
 
 
 def _run(batch: Batch, picker: Picker, interrupts: Any) -> list[Done]:

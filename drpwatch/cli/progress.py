@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-class Bar:
-    """One bar over a known number of items."""
+class _Shown:
+    """Bars on stderr, and lines above them; a pipe gets the lines alone."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, *, disable: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,9 +25,8 @@ class Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty() or total == 0,
+            disable=disable or not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task(what, total=total, note="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -38,41 +37,33 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def step(self, note: str = "") -> None:
-        """Count one item, and say something about it."""
-        self._progress.update(self._task, advance=1, note=note)
-
     def say(self, line: str) -> None:
-        """Print a line above the bar; a pipe gets it too."""
+        """Print a line above the bars; a pipe gets it too."""
         if self._progress.disable:
             print(line, file=sys.stderr, flush=True)
         else:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class Stages:
+class Bar(_Shown):
+    """One bar over a known number of items."""
+
+    def __init__(self, what: str, total: int) -> None:
+        super().__init__(disable=total == 0)
+        self._task = self._progress.add_task(what, total=total, note="")
+
+    def step(self, note: str = "") -> None:
+        """Count one item, and say something about it."""
+        self._progress.update(self._task, advance=1, note=note)
+
+
+class Stages(_Shown):
     """One progress bar for each stage on a tty, a line for each tenth elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._progress = Progress(
-            *columns,
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
+        super().__init__()
         self._tasks: dict[str, TaskID] = {}
         self._mean: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def report(self, stage: str, done: int, total: int, loss: float) -> None:
         """Show one step."""
@@ -86,8 +77,5 @@ class Stages:
             print(f"{stage} {done}/{total} {note}", file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        if self._progress.disable:
-            print(f"drpwatch: {line}", file=sys.stderr, flush=True)
-        else:
-            self._progress.console.print(f"drpwatch: {line}", markup=False, highlight=False, soft_wrap=True)
+        """Print a line above the bars, with who says it."""
+        super().say(f"drpwatch: {line}")

@@ -20,6 +20,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 PATCH_PX = 64  # side of the classifier's input, in working pixels
 SPECTRUM_BINS = 16
+_LEAST_TILE_PX = 256
 BORDER_PX = 16  # of reflected image around the image, so that no particle touches a network's zero padding
 
 
@@ -227,11 +228,11 @@ def fused(network: Network) -> Network:
     return channels_last(network.requires_grad_(False))
 
 
-def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256) -> torch.Tensor:
+def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int | None = None) -> torch.Tensor:
     """Run a detector over (h, w) tile by tile; any tile size gives the same map.
 
     Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
-    Tiles far smaller than the halo are mostly halo: see `good_tile_px`.
+    Without a size, tiles are more tile than halo, and as small as that allows: what a CPU's cache likes.
     """
     h, w = image.shape
     stride = detector.stride_px
@@ -240,7 +241,7 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256)
     padded = F.pad(image[None, None], border, mode=mode)
     height, width = padded.shape[2:]
     out = torch.empty_like(padded[0, 0])
-    step = stride * math.ceil(tile_px / stride)
+    step = stride * math.ceil((tile_px or max(_LEAST_TILE_PX, 8 * detector.halo_px)) / stride)
     for top in range(0, height, step):
         for left in range(0, width, step):
             first_row, first_column = max(0, top - detector.halo_px), max(0, left - detector.halo_px)
@@ -252,11 +253,6 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int = 256)
             own = seen[top - first_row : bottom - first_row, left - first_column : right - first_column]
             out[top:bottom, left:right] = own
     return out[BORDER_PX : BORDER_PX + h, BORDER_PX : BORDER_PX + w].contiguous()
-
-
-def good_tile_px(detector: Detector, least_px: int = 256) -> int:
-    """Return a side for tiles that are more tile than halo."""
-    return max(least_px, 8 * detector.halo_px)
 
 
 def patch_centres(yx: npt.NDArray[np.float32], shape_yx: tuple[int, ...]) -> torch.Tensor:

@@ -8,24 +8,22 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import expit
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
 from drpwatch.pick.device import faults, memory_bytes, resolve
 from drpwatch.pick.networks import (
     detect_in_tiles,
     fused,
-    good_tile_px,
     patch_centres,
     patches_at,
     power_spectrum,
 )
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
+from drpwatch.pick.scoring import features, field_log_odds, probability
 from drpwatch.pick.weights import Weights, find, load_weights
 
 _CLASSIFIER_BATCH = 256
-_CPU_TILE_PX = 256  # the activations of a tile stay in the cache
 _GPU_TILE_PX = 2048
 
 
@@ -92,8 +90,7 @@ class Picker:
     def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
         """Run the detector."""
         with faults(), torch.inference_mode():
-            least_px = _CPU_TILE_PX if self.device.type == "cpu" else _GPU_TILE_PX
-            tile_px = good_tile_px(self._detector, least_px)
+            tile_px = None if self.device.type == "cpu" else _GPU_TILE_PX
             return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image, tile_px), params)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:
@@ -133,20 +130,10 @@ class Picker:
         self, prepared: PreparedImage, found: Candidates, log_odds: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """Return the probability that each candidate is a particle, (n,)."""
-        weights = self.info.calibration
-        log_prominence = found.log_prominence
-        logit = (
-            weights.offset
-            + weights.height * found.height
-            + weights.log_prominence * log_prominence
-            + weights.classifier * log_odds
-        )
-        if self._field_judge is not None and len(found.yx):
-            told = torch.from_numpy(np.stack([found.height, log_prominence, log_odds], axis=1))
-            seen = power_spectrum(prepared.image[prepared.inside])
-            judged = self._field_judge(told.to(self.device, torch.float32), seen)
-            logit += weights.field * judged.cpu().numpy()
-        return np.asarray(expit(logit), dtype=np.float32)
+        x = features(found, log_odds)
+        if self._field_judge is not None:
+            x[:, 4] = field_log_odds(self._field_judge, x, power_spectrum(prepared.image[prepared.inside]))
+        return probability(x, self.info.calibration).astype(np.float32)
 
     def memory_bytes(self) -> dict[str, int]:
         """Return the device's memory by kind; empty for a CPU."""

@@ -19,19 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import brentq
-from scipy.spatial import cKDTree
 from scipy.special import expit
 
 from drpwatch import __version__
 from drpwatch.errors import MicrographError, UsageError
 from drpwatch.micrograph import PickParams
+from drpwatch.pick import scoring
 from drpwatch.pick.networks import PATCH_PX, patch_centres, patches_at, power_spectrum
 from drpwatch.pick.picker import Picker
+from drpwatch.pick.scoring import Array, as_weights
+from drpwatch.pick.trees import tree_of
 from drpwatch.pick.weights import Calibration, Weights, WeightsInfo, save_weights
-from drpwatch.train.calibrate import Array, as_calibration, as_weights, best_threshold, logistic_regression
+from drpwatch.train.calibrate import as_calibration, best_threshold, logistic_regression
 from drpwatch.train.course import Report
 from drpwatch.train.fit import Fit, Schedule, classifier_loss
-from drpwatch.train.judge import Judged, Patches, clear_patches, features, field_log_odds, judge, log_odds
+from drpwatch.train.judge import Judged, Patches, clear_patches, features, judge, log_odds
 from drpwatch.train.owned import read_micrograph
 from drpwatch.train.scenes import Studio, simulate_scenes
 
@@ -45,7 +47,7 @@ _APART = 1e6  # diameters between micrographs
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """The constants of an adaptation; all were chosen on simulated data sets.
+    """The constants of an adaptation; they rest on a few simulated data sets, and on the paper's quantiles.
 
     `sure_share` is the part of the expected particles, and of the expected others, that is taken as sure;
     quantiles are the paper's, of the mean and the deviation of a candidate's box.
@@ -142,9 +144,7 @@ def _look_at(
     place = np.column_stack([np.full(len(found.yx), _APART * number), found.yx / prepared.diameter_px])
     image = prepared.image.cpu()
     return Seen(
-        x=np.column_stack(
-            [np.ones(len(odds)), found.height, found.log_prominence, odds, np.zeros(len(odds))]
-        ),
+        x=scoring.features(found, odds),
         probability=picker.score(prepared, found, odds).astype(np.float64),
         patches=patches_at(image, patch_centres(found.yx, image.shape)).half(),
         place=place,
@@ -198,7 +198,7 @@ def _near(place: npt.NDArray[np.float64], sure: npt.NDArray[np.bool_]) -> npt.ND
     """Return the mask of what lies near a sure particle."""
     if not sure.any():
         return np.zeros(len(place), dtype=bool)
-    distance, _ = cKDTree(place[sure]).query(place)
+    distance, _ = tree_of(place[sure]).query(place)
     return np.asarray(distance < _NEAR_DIAMETERS)
 
 
@@ -236,14 +236,16 @@ def adapt(
             raise KeyboardInterrupt
     after = fit.finish()
     field_judge = picker.weights.field_judge
-    weights = _calibrate(after, field_judge, seen, unseen)
+    before_rows = [features(before, one, field_judge) for one in unseen]
+    after_rows = [features(after, one, field_judge) for one in unseen]
+    weights = _calibrate(after_rows, unseen, _adapted_features(after, field_judge, seen), seen)
     return after, Adapted(
         calibration=as_calibration(weights),
         micrographs=len(np.unique(seen.place[:, 0])),
         sure=own.count(1),
         sure_not=own.count(0),
-        anchor_f_before=_best_f(before, field_judge, as_weights(info.calibration), unseen),
-        anchor_f_after=_best_f(after, field_judge, weights, unseen),
+        anchor_f_before=_best_f(before_rows, as_weights(info.calibration), unseen),
+        anchor_f_after=_best_f(after_rows, weights, unseen),
     )
 
 
@@ -264,20 +266,24 @@ def _anchor(
     return list(judge(picker.weights.detector.to(picker.device), scenes, picker.info.peaks))
 
 
-def _calibrate(
-    classifier: torch.nn.Module, field_judge: torch.nn.Module | None, seen: Seen, unseen: Sequence[Judged]
-) -> Array:
+def _calibrate(rows: Sequence[Array], unseen: Sequence[Judged], adapted: Array, seen: Seen) -> Array:
     """Return the weights of the score with an adapted classifier.
 
     How much height, prominence and the new log-odds count is learned on simulated scenes, where the truth is
     known. The offset is such that as many particles are expected in the data set as by the general model:
     without labels nothing else tells how many there are.
+
+    Parameters
+    ----------
+    rows, unseen
+        Features of scenes with the adapted classifier, and the scenes.
+    adapted, seen
+        Features of the data set with the adapted classifier, and with the general one.
     """
-    rows = [features(classifier, one, field_judge) for one in unseen]
     x, label = np.concatenate(rows), np.concatenate([one.label for one in unseen])
     known = ~np.isnan(label)
     weights = logistic_regression(x[known], label[known])
-    odds = _adapted_features(classifier, field_judge, seen) @ weights
+    odds = adapted @ weights
     expected = seen.probability.mean()
     weights[0] += brentq(lambda shift: float(expit(odds + shift).mean() - expected), -60, 60)
     return weights
@@ -290,19 +296,13 @@ def _adapted_features(classifier: torch.nn.Module, field_judge: torch.nn.Module 
     if field_judge is not None:
         for number, spectrum in seen.spectra.items():
             here = seen.place[:, 0] == number
-            x[here, 4] = field_log_odds(field_judge, x[here], spectrum)
+            x[here, 4] = scoring.field_log_odds(field_judge, x[here], spectrum)
     return x
 
 
-def _best_f(
-    classifier: torch.nn.Module,
-    field_judge: torch.nn.Module | None,
-    weights: Array,
-    judged: Sequence[Judged],
-) -> float:
-    """Return the mean F of scenes at the threshold that is best for all."""
-    scores = [expit(features(classifier, one, field_judge) @ weights) for one in judged]
-    _, f = best_threshold(scores, judged)
+def _best_f(rows: Sequence[Array], weights: Array, judged: Sequence[Judged]) -> float:
+    """Return the mean F of scenes, from their features, at the threshold that is best for all."""
+    _, f = best_threshold([expit(row @ weights) for row in rows], judged)
     return f
 
 

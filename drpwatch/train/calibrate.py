@@ -96,11 +96,6 @@ def as_calibration(weights: Array) -> Calibration:
     return Calibration(*(float(w) for w in weights))
 
 
-def as_weights(calibration: Calibration) -> Array:
-    """Return a calibration as (5,) weights of `features`."""
-    return np.array(list(asdict(calibration).values()))
-
-
 def best_threshold(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> tuple[float, float]:
     """Return the threshold with the best mean F of the examples that hold particles, and that F.
 

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from drpwatch.errors import OutputError, UsageError
+from drpwatch.session import disk
 from drpwatch.train.fit import FitState
 
 _RUN = "run.json"
@@ -141,18 +141,10 @@ class RunDirectory:
         OutputError
             It cannot be written; what was there is still there.
         """
-        target = self.path / name
-        beside = target.with_name(f".{target.name}.new")
         try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
+            disk.replace(self.path / name, content)
         except OSError as error:
-            with suppress(OSError):
-                beside.unlink()
-            raise _cannot_write(target, error) from error
+            raise _cannot_write(self.path / name, error) from error
 
 
 def code_sha256() -> str:

@@ -8,24 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial import cKDTree
 from torch import nn
 
 from drpwatch.errors import UsageError
+from drpwatch.pick import scoring
 from drpwatch.pick.networks import (
     Detector,
     detect_in_tiles,
-    good_tile_px,
     patch_centres,
     patches_at,
     power_spectrum,
 )
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
+from drpwatch.pick.scoring import Array
+from drpwatch.pick.trees import tree_of
 from drpwatch.train.dataset import Example
 
 FloatArray = npt.NDArray[np.float32]
@@ -63,11 +64,18 @@ def judge(
     detector is very confident are particles; those with low confidence are not; the rest is unclear.
     """
     for example in examples:
-        found = find_candidates(map_of(detector, example), example.diameter_px, rule)
-        margin = rule.border * example.diameter_px
-        found = found.keep(_inside(found.yx, example, margin))
-        label = label_by_truth(found, example) if source == "truth" else label_by_confidence(found, rule)
-        yield Judged(example, found, label, int(_inside(example.yx_px, example, margin).sum()))
+        yield judge_map(map_of(detector, example), example, rule, source)
+
+
+def judge_map(
+    distance_map: torch.Tensor, example: Example, rule: PeakRule, source: LabelSource = "truth"
+) -> Judged:
+    """Find the candidates in the map of one example, and label them."""
+    found = find_candidates(distance_map, example.diameter_px, rule)
+    margin = rule.border * example.diameter_px
+    found = found.keep(_inside(found.yx, example, margin))
+    label = label_by_truth(found, example) if source == "truth" else label_by_confidence(found, rule)
+    return Judged(example, found, label, int(_inside(example.yx_px, example, margin).sum()))
 
 
 def _inside(yx: FloatArray, example: Example, margin_px: float) -> npt.NDArray[np.bool_]:
@@ -80,8 +88,7 @@ def map_of(detector: Detector, example: Example) -> torch.Tensor:
     """Return the detector's map of an example, (h, w) float32."""
     device = next(detector.parameters()).device
     with torch.inference_mode():
-        image = example.image.to(device, torch.float32)
-        return detect_in_tiles(detector, image, good_tile_px(detector))
+        return detect_in_tiles(detector, example.image.to(device, torch.float32))
 
 
 def label_by_truth(found: Candidates, example: Example) -> FloatArray:
@@ -96,7 +103,7 @@ def label_by_truth(found: Candidates, example: Example) -> FloatArray:
         reach = 0.5 * example.diameter_px
         nearest = min(_RIVALS, len(example.yx_px))
         distance, centre = (
-            np.asarray(a) for a in cKDTree(example.yx_px).query(found.yx, k=[*range(1, nearest + 1)])
+            np.asarray(a) for a in tree_of(example.yx_px).query(found.yx, k=[*range(1, nearest + 1)])
         )
         taken: set[int] = set()
         for i in range(len(found.yx)):
@@ -174,25 +181,10 @@ def log_odds(classifier: nn.Module, patches: torch.Tensor) -> FloatArray:
     return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
 
 
-def features(
-    classifier: nn.Module | None, one: Judged, field_judge: nn.Module | None = None
-) -> npt.NDArray[np.float64]:
-    """Return what the score is made of, (n, 5), in the order of `Calibration`'s fields."""
-    found = one.found
-    odds = log_odds(classifier, cut(one)) if classifier is not None else np.zeros(len(found.yx))
-    x = np.stack([np.ones(len(odds)), found.height, found.log_prominence, odds, odds * 0], axis=1)
-    x[:, 4] = field_log_odds(field_judge, x, one.spectrum)
-    return x.astype(np.float64)
-
-
-def field_log_odds(
-    field_judge: nn.Module | None, x: npt.NDArray[Any], spectrum: torch.Tensor
-) -> npt.NDArray[np.float64]:
-    """Return what the field judge says of the candidates of one field, (n,), from their features x (n, 4 or 5)."""
-    if field_judge is None or len(x) == 0:
-        return np.zeros(len(x))
-    with torch.inference_mode():
-        told = torch.from_numpy(x[:, 1:4].astype(np.float32))
-        device = next(field_judge.parameters()).device
-        judged = field_judge(told.to(device), spectrum.to(device))
-    return np.asarray(judged.cpu().numpy(), dtype=np.float64)
+def features(classifier: nn.Module | None, one: Judged, field_judge: nn.Module | None = None) -> Array:
+    """Return what the score is made of, (n, 5): see `scoring.features`."""
+    odds = np.zeros(len(one.found.yx)) if classifier is None else log_odds(classifier, cut(one))
+    x = scoring.features(one.found, odds)
+    if field_judge is not None:
+        x[:, 4] = scoring.field_log_odds(field_judge, x, one.spectrum)
+    return x

@@ -175,10 +175,8 @@ def cook(
     with RunDirectory(kitchen.run_dir, _identity(recipe, ingredients, species)) as directory:
         course = Course(directory, kitchen.report, kitchen.say, kitchen.stop, kitchen.save_every_s)
         cooking = _Cooking(recipe, ingredients, kitchen, course, studio, species)
-        simulated, own = (
-            cooking.scenes("scenes", 0, _simulated(recipe, recipe.scenes)),
-            cooking.own("training"),
-        )
+        simulated = cooking.scenes("scenes", 0, _simulated(recipe, recipe.scenes))
+        own = cooking.own("training")
         held_back = cooking.own("held_back")
         detector = _detector(cooking, Mixture(simulated, own, recipe.own_share), held_back)
         first = round(_CLASSIFIER_SHARE * len(simulated))

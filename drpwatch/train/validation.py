@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
-import torch
 
 from drpwatch.pick.networks import Detector
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.train.calibrate import best_threshold
 from drpwatch.train.dataset import Example
-from drpwatch.train.judge import judge, map_of
+from drpwatch.train.judge import judge_map, map_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,12 @@ class CurvePoint:
 
 def quality(detector: Detector, examples: Sequence[Example], rule: PeakRule) -> Quality:
     """Look at a detector: no classifier, no calibration."""
-    losses = []
+    losses, judged = [], []
     for example in examples:
-        with torch.inference_mode():
-            error = map_of(detector, example).cpu() - example.label.float()
+        found = map_of(detector, example)
+        error = found.cpu() - example.label.float()
         losses.append(float((example.weight.float() * error**2).mean()))
-    judged = list(judge(detector, examples, rule))
+        judged.append(judge_map(found, example, rule))
     _, f = best_threshold([one.found.height for one in judged], judged)
     return Quality(float(np.mean(losses)), f)
 

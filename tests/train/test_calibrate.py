@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from drpwatch.errors import UsageError
-from drpwatch.train.calibrate import Reliability, as_calibration, as_weights, best_threshold, calibrate
+from drpwatch.pick.scoring import as_weights
+from drpwatch.train.calibrate import Reliability, as_calibration, best_threshold, calibrate
 from drpwatch.train.judge import Judged, features
 from tests.train.making import blank_example, candidates, judged_at_random
 

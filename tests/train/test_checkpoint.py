@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path):
 def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path):
     with RunDirectory(tmp_path, IDENTITY) as run:
         run.save("detector", state(1))
-        (tmp_path / ".detector.safetensors.new").mkdir()  # where the new one would be written
+        (tmp_path / ".detector.safetensors.tmp").mkdir()  # where the new one would be written
         with pytest.raises(OutputError, match="cannot be written"):
             run.save("detector", state(2))
         assert run.load("detector").values["step"] == 1
