@@ -19,7 +19,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    GCCollector,
     Histogram,
     Info,
     PlatformCollector,
@@ -36,9 +35,10 @@ QUEUES = ("ready", "loaded", "picked")
 LOOPS = ("scanner", "loader", "picker", "recorder")
 ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "internal")
 MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
+MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
 SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
 
-STAGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+STAGE_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 RECORDED_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 1800)
 SCAN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -69,11 +69,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.sessions: set[str] = set()
+        """The sessions that have series."""
         self._of_sessions: list[_SessionMetric] = []
         self._model_names: dict[str, str] = {}  # of the weights shown, by their SHA-256
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
         self._declare_build()
         self._declare_work()
         self._declare_finding()
@@ -94,7 +95,10 @@ class Metrics:
         self.model_info.remove(self._model_names.pop(sha256), sha256)
 
     def add_session(self, name: str, state: str) -> None:
-        """Begin a session's series, each at 0."""
+        """Begin a session's series, each at 0, unless it has them."""
+        if name in self.sessions:
+            return
+        self.sessions.add(name)
         for declared in self._of_sessions:
             if declared.created:
                 for values in product(*declared.others.values()):
@@ -102,7 +106,9 @@ class Metrics:
         self.show_state(name, state)
 
     def show_state(self, name: str, state: str) -> None:
-        """Show in which state a session is; there is one series of it at a time."""
+        """Show in which state a session is, if it has series; there is one of it at a time."""
+        if name not in self.sessions:
+            return
         for other in SESSION_STATES:
             if other != state:
                 with suppress(KeyError):
@@ -111,6 +117,7 @@ class Metrics:
 
     def forget_session(self, name: str) -> None:
         """End all series of a session."""
+        self.sessions.discard(name)
         for declared in self._of_sessions:
             for values in product(*declared.others.values()):
                 with suppress(KeyError):  # older clients raise where there is no such series
@@ -179,14 +186,30 @@ class Metrics:
         self.expected_end_timestamp_seconds = self._session_gauge(
             "expected_end_timestamp_seconds", "When the session is expected to end; 0 if nobody said."
         )
-        self.waiting_micrographs = self._session_gauge(
-            "waiting_micrographs", "Micrographs that are incomplete, unreadable or settling."
+        self.last_new_micrograph_timestamp_seconds = self._session_gauge(
+            "last_new_micrograph_timestamp_seconds",
+            "When a new micrograph was last seen, or the session was last started, resumed or reopened.",
         )
-        self.ready_micrographs = self._session_gauge(
-            "ready_micrographs", "Micrographs that are ready and not yet recorded."
+        self.session_micrographs = self._session_gauge(
+            "session_micrographs",
+            "Micrographs of the session, by state: incomplete or settling, whole and to be picked, picked,"
+            " failed. From the journal: a restart changes nothing.",
+            state=MICROGRAPH_STATES,
+        )
+        self.session_picks = self._session_gauge(
+            "session_picks", "Particles in the session's outputs, from the journal."
+        )
+        self.median_picks = self._session_gauge(
+            "median_picks",
+            "Median of the picks per micrograph: of the newest 20, and of all of the session.",
+            created=False,
+            of=("newest", "all"),
         )
         self.watch_root_readable = self._session_gauge(
             "watch_root_readable", "1 if the last pass over the watch root succeeded, else 0."
+        )
+        self.output_writable = self._session_gauge(
+            "output_writable", "1 if picks can be recorded, 0 while they are held back."
         )
         self.output_free_bytes = self._session_gauge(
             "output_free_bytes", "Free space of the file system that takes a session's output.", created=False
@@ -202,6 +225,9 @@ class Metrics:
         self.device_ready = self._gauge("device_ready", "1 if the picking device can be used, else 0.")
         self.device_memory_bytes = self._gauge(
             "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", kind=MEMORY_KINDS
+        )
+        self.state_free_bytes = self._gauge(
+            "state_free_bytes", "Free space of the file system that has the journal."
         )
         self.journal_commit_seconds = self._histogram(
             "journal_commit_seconds", "Time of one durable transaction of the journal.", COMMIT_BUCKETS_S

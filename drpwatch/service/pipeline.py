@@ -20,6 +20,7 @@ from drpwatch.service.clock import Clock
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.idleness import Idleness
+from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
 from drpwatch.service.picking import PickerFactory, Picking
@@ -30,7 +31,6 @@ from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 
 _OUTCOMES = 8  # picks are small
-_SHOWN_AFTER_END_S = 300.0  # long enough for a last scrape
 _LOADED = 2  # one that is picked next, and one behind it
 
 
@@ -74,6 +74,9 @@ class Pipeline:
         self.idleness = Idleness(journal, config.session, publisher, clock)
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
         self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
+        self._levels = SessionLevels(
+            journal, publisher.metrics, clock, self.idleness.is_idle, self.recorder.problems
+        )
         self.picking = Picking(
             factory,
             config.pick.model,
@@ -87,7 +90,6 @@ class Pipeline:
             self.heartbeats,
         )
         self._loaders = [self._loader(number) for number in range(1, config.pick.loaders + 1)]
-        self._shown: set[str] = set()  # sessions that have series
         self._threads: list[threading.Thread] = []
 
     def _loader(self, number: int) -> Loader:
@@ -142,17 +144,7 @@ class Pipeline:
             if of_loop:
                 metrics.heartbeat_timestamp_seconds.labels(loop=loop).set(now - max(of_loop))
         live = self._journal.sessions(WATCHING)
-        metrics.session_active.set(len(live))
-        self._show_only({session.spec.name: session.state for session in live}, now)
-        for session in live:
-            name = session.spec.name
-            totals = self._journal.totals(session.id)
-            metrics.waiting_micrographs.labels(session=name).set(totals.waiting)
-            metrics.ready_micrographs.labels(session=name).set(totals.ready)
-            oldest = self._journal.oldest_unpicked(session.id)
-            metrics.oldest_unpicked_timestamp_seconds.labels(session=name).set(oldest or 0.0)
-            metrics.expected_end_timestamp_seconds.labels(session=name).set(session.expected_end_at or 0.0)
-            metrics.session_idle.labels(session=name).set(int(self.idleness.is_idle(name)))
+        self._levels.show(live)
         if self.idleness.look(live):
             self.scanner.wake()
         for queue, depth, capacity in (
@@ -162,18 +154,6 @@ class Pipeline:
         ):
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
-
-    def _show_only(self, live: dict[str, SessionState], now: float) -> None:
-        """Begin the series of live sessions, and end those of sessions that ended a while ago."""
-        metrics = self._publisher.metrics
-        for name, state in live.items():
-            if name not in self._shown:
-                metrics.add_session(name, state)
-                self._shown.add(name)
-        for name in self._shown - live.keys():
-            if now - self._journal.session(name).changed_at > _SHOWN_AFTER_END_S:
-                metrics.forget_session(name)
-                self._shown.remove(name)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:

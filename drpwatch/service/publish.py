@@ -79,8 +79,9 @@ class Publisher:
         told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score))
 
     def free(self, session: str, free_bytes: int) -> None:
-        """Tell how much room a session's outputs have."""
-        self.metrics.output_free_bytes.labels(session=session).set(free_bytes)
+        """Tell how much room a session's outputs have; of one that ended long ago nobody asks."""
+        if session in self.metrics.sessions:
+            self.metrics.output_free_bytes.labels(session=session).set(free_bytes)
 
     def problem(self, kind: str, session: str, sentence: str) -> None:
         """Tell of something that holds work up; the same sentence is logged once until it is over."""

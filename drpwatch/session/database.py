@@ -80,7 +80,7 @@ class Database:
         if self._depth == 0 and self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _all(self, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
+    def _all(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[sqlite3.Row]:
         """Run one reading statement."""
         with self._lock:
             try:

@@ -165,3 +165,11 @@ class Totals:
     failed: int
     picks: int
     last_recorded_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MedianPicks:
+    """Medians of the picks per micrograph that the outputs of a session hold."""
+
+    newest: float  # of those recorded last
+    all: float

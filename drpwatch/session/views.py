@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from statistics import median_low
 from typing import Any
 
 from drpwatch.errors import SessionError
@@ -11,6 +12,7 @@ from drpwatch.session import rows
 from drpwatch.session.database import Database
 from drpwatch.session.lifecycle import SessionState
 from drpwatch.session.records import (
+    MedianPicks,
     MicrographRecord,
     MicrographState,
     OutputLength,
@@ -19,6 +21,9 @@ from drpwatch.session.records import (
     SessionRecord,
     Totals,
 )
+
+NEWEST = 20
+"""So many micrographs, recorded last, tell what the microscope does now."""
 
 BATCH_ROWS = 200
 """Published micrographs read at a time, so that memory stays flat."""
@@ -255,6 +260,23 @@ class Views(Database):
             (session_id, since),
         )
         return int(row["n"])
+
+    def median_picks(self, session_id: int) -> MedianPicks | None:
+        """Return the median of the picks per micrograph, now and in all; None before any is picked."""
+        newest = self._all(
+            "SELECT n_picks FROM micrograph WHERE session_id = ? AND published = 1"
+            " ORDER BY record_seq DESC LIMIT ?",
+            (session_id, NEWEST),
+        )
+        # The lower of two middle ones, because it is in an index.
+        middle = self._all(
+            "SELECT n_picks FROM micrograph WHERE session_id = :id AND published = 1 ORDER BY n_picks LIMIT 1"
+            " OFFSET (SELECT (count(*) - 1) / 2 FROM micrograph WHERE session_id = :id AND published = 1)",
+            {"id": session_id},
+        )
+        if not middle:
+            return None
+        return MedianPicks(median_low([row["n_picks"] for row in newest]), middle[0]["n_picks"])
 
     def oldest_unpicked(self, session_id: int) -> float | None:
         """Return when the oldest ready micrograph was first seen; None if none is ready."""

@@ -6,15 +6,20 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from drpwatch.service.metrics import OUTCOMES, SESSION_STATES, Metrics
+from drpwatch.service.metrics import MICROGRAPH_STATES, OUTCOMES, SESSION_STATES, Metrics
+from drpwatch.service.publish import Publisher
+from drpwatch.session.lifecycle import SessionState
+from drpwatch.session.records import MicrographState
 
 OURS = {
     "build_info", "model_info", "micrographs", "picks", "stage_seconds", "finished_to_recorded_seconds",
     "picks_per_micrograph", "queue_depth", "queue_capacity", "last_pick_timestamp_seconds", "scans",
     "scan_seconds",
-    "found", "session_active", "session_info", "oldest_unpicked_timestamp_seconds", "waiting_micrographs",
+    "found", "session_active", "session_info", "oldest_unpicked_timestamp_seconds",
+    "last_new_micrograph_timestamp_seconds", "session_micrographs", "session_picks", "median_picks",
     "session_idle", "expected_end_timestamp_seconds",
-    "ready_micrographs", "watch_root_readable", "output_free_bytes", "errors", "heartbeat_timestamp_seconds",
+    "watch_root_readable", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
+    "heartbeat_timestamp_seconds",
     "device_ready", "device_memory_bytes", "journal_commit_seconds",
 }  # fmt: skip
 
@@ -42,6 +47,7 @@ def use(metrics: Metrics) -> None:
         metrics.picks.labels(session=name).inc(412)
         metrics.micrographs.labels(session=name, outcome="picked").inc()
         metrics.output_free_bytes.labels(session=name).set(1e12)
+        metrics.median_picks.labels(session=name, of="all").set(412)
     metrics.stage_seconds.labels(stage="read").observe(0.03)
     metrics.picks_per_micrograph.observe(412)
 
@@ -98,10 +104,15 @@ def test_session_is_in_one_state_at_a_time(metrics: Metrics) -> None:
         assert shown == [("drpwatch_session_info", ("session", "s1"), ("state", state))]
 
 
-def test_states_are_those_of_the_lifecycle() -> None:
-    from drpwatch.session.lifecycle import SessionState
-
+def test_states_are_those_of_the_journal() -> None:
     assert set(SESSION_STATES) == set(SessionState)
+    assert set(MICROGRAPH_STATES) == set(MicrographState)
+
+
+def test_a_session_without_series_gets_none_by_the_way(metrics: Metrics) -> None:
+    metrics.show_state("ended-long-ago", "completed")
+    Publisher(metrics).free("ended-long-ago", 10**12)
+    assert not any("ended-long-ago" in str(key) for key in samples(metrics))
 
 
 def test_forgotten_session_leaves_nothing_and_the_other_stays(metrics: Metrics) -> None:

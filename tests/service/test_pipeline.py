@@ -1,6 +1,7 @@
 """The stages together, in this process, with fake pickers and faults where they can happen."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,9 +35,11 @@ class Plant:
         self.faults = Faults()
         self.journal = FaultyJournal(root / "journal.db", self.faults)
         config = Config(watch=Watch(poll_interval_s=0.1, settle_s=0.1))
-        publisher = Publisher(Metrics())
-        self.pipeline = Pipeline(self.journal, config, pickers, publisher)
-        self.control = Sessions(self.journal, self.pipeline, publisher, Clock())
+        self.ahead_s = 0.0  # of the wall clock
+        clock = Clock(wall=lambda: time.time() + self.ahead_s)
+        publisher = Publisher(Metrics(), clock)
+        self.pipeline = Pipeline(self.journal, config, pickers, publisher, clock)
+        self.control = Sessions(self.journal, self.pipeline, publisher, clock)
 
     def start(self, **params: object) -> None:
         self.pipeline.start()
@@ -268,6 +271,31 @@ def test_gauges_show_levels(plant: Plant) -> None:
     eventually(lambda: plant.control.session("s1").micrographs.ready == 1, 10, "ready")
     plant.pipeline.show_gauges()
     page = plant.pipeline._publisher.metrics.render().decode()
-    assert 'drpwatch_ready_micrographs{session="s1"} 1.0' in page
     assert "drpwatch_session_active 1.0" in page
+    assert 'drpwatch_session_micrographs{session="s1",state="ready"} 1.0' in page
     assert 'drpwatch_oldest_unpicked_timestamp_seconds{session="s1"} 1.' in page
+    assert 'drpwatch_output_writable{session="s1"} 1.0' in page
+    assert "drpwatch_median_picks{" not in page  # nothing is picked yet
+
+
+def test_the_series_of_a_session_end_a_while_after_it(plant: Plant) -> None:
+    plant.start()
+    plant.write("a.mrc")
+    plant.recorded(1)
+    plant.control.stop_session("s1")
+    eventually(lambda: plant.control.session("s1").state == "completed", 20, "completed")
+
+    def page() -> str:
+        plant.pipeline.show_gauges()
+        return plant.pipeline._publisher.metrics.render().decode()
+
+    assert 'drpwatch_session_info{session="s1",state="completed"} 1.0' in page()
+    plant.ahead_s = 299.0
+    assert 'drpwatch_picks_total{session="s1"}' in page()
+    plant.ahead_s = 310.0
+    assert 'session="s1"' not in page()
+    plant.control.rebuild("s1")  # the recorder looks after its outputs once more
+    eventually(lambda: not plant.control.session("s1").behind, 10, "rebuilt")
+    assert 'session="s1"' not in page()
+    plant.control.reopen("s1")
+    assert 'drpwatch_session_info{session="s1",state="waiting"} 1.0' in page()

@@ -165,3 +165,18 @@ def test_all_threads_may_call(scratch: Path) -> None:
     for thread in threads:
         thread.join()
     assert bench.journal.totals(bench.session.id).waiting == 200
+
+
+def test_medians_are_of_the_newest_and_of_all(scratch: Path) -> None:
+    bench = Bench(scratch)
+    assert bench.journal.median_picks(bench.session.id) is None
+    counts = []
+    for n in range(30):
+        bench.appear(f"{n}.mrc", 1 if n < 12 else 4)  # the later ones are empty
+        ready = bench.take()
+        assert ready is not None
+        assert bench.record(ready)
+        counts.append(bench.outcome(ready).picks.count)
+    medians = bench.journal.median_picks(bench.session.id)
+    assert (medians.newest, medians.all) == (0, sorted(counts)[14])
+    bench.close()
