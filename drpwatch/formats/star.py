@@ -5,8 +5,9 @@ files. Does not own: where the files lie and when they are written (`session.out
 (`star_reader`, whose names are passed on here).
 
 RELION's reader ends a loop at the first empty line and takes no comment inside one, so every header
-here ends with its last label and every row with a newline: rows can be appended for ever. Coordinates
-carry three decimals; RELION's extraction cuts them off, other programs use them.
+here ends with its last label and every row with a newline: rows can be appended for ever. What is appended
+becomes visible page by page, so rows are laid out `in_pages`. Coordinates carry three decimals; RELION's
+extraction cuts them off, other programs use them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "autopick_header",
     "autopick_row",
     "coords_suffix",
+    "in_pages",
     "micrograph_picks",
     "micrographs",
     "particles_header",
@@ -37,6 +39,9 @@ __all__ = [
     "read",
     "rows_xy",
 ]
+
+PAGE_BYTES = 4096
+"""A file grows for its readers in steps that end at multiples of it, whatever one write holds."""
 
 _VERSION = "# version 30001"  # written by RELION 3.1 and 4; 5 reads it
 
@@ -179,6 +184,23 @@ def autopick_row(micrograph_name: str, coordinates_name: str) -> bytes:
         A name cannot be written.
     """
     return f"{quote(micrograph_name)} {quote(coordinates_name)}\n".encode()
+
+
+def in_pages(rows: bytes, offset_bytes: int) -> bytes:
+    """Return rows as they are appended at an offset, none of them across a multiple of `PAGE_BYTES`.
+
+    The kernel lengthens a file page by page while one write goes on, and a disk that becomes full takes
+    whole pages. A reader in between must find whole rows, so a row that would cross begins with so many
+    blanks that its values lie on the next page. One that is longer than a page stays as it is.
+    """
+    laid_out = []
+    for row in rows.splitlines(keepends=True):
+        room_bytes = -offset_bytes % PAGE_BYTES
+        if room_bytes < len(row) <= PAGE_BYTES:
+            row = b" " * room_bytes + row
+        laid_out.append(row)
+        offset_bytes += len(row)
+    return b"".join(laid_out)
 
 
 def coords_suffix(micrographs_star: str) -> bytes:

@@ -6,7 +6,7 @@ own: writing (`star`), nor what other labels mean.
 Refused, because RELION would abort, drop rows or take one thing for another:
 
 1. carriage returns, other control characters, text that is not UTF-8
-2. a last line without a newline: it may be half a row
+2. a last line without a newline, unless it is blank: it may be half a row
 3. a row below an empty line (never read), a comment among rows (read as a row), a loop without rows
    before another block (which is read as its rows)
 4. more or fewer values than labels, a quote that does not close
@@ -127,7 +127,7 @@ class _Lines(Iterator[str]):
                 raise self.error("DOS line ends (CR LF): run dos2unix on the file")
             if found := _CONTROL.search(line):
                 raise self.error(f"control character {found.group()!r}")
-        if lines.pop():
+        if lines.pop().strip(" "):
             raise self.error("the last line has no newline: it may be half written")
         self.number = 0
         return lines

@@ -27,7 +27,7 @@ def free_bytes(directory: Path) -> int:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append to a file in one write, so that a reader never sees the start of a row without its end.
+    """Append to a file in one write, of which a reader sees all, or whole pages: see `formats.star.in_pages`.
 
     After a failure the file may have a part of it: the caller knows the length to cut it to.
     """

@@ -160,7 +160,12 @@ class SessionOutputs:
         replaces = self._journal.has_older_rows(outcome.ready.micrograph_id)
         self._write_picks_file(outcome.ready.name, rows, replaces=replaces)
         lengths = self._journal.outputs(self._session_id)
-        added = {} if rows is None or replaces or _is_dirty(lengths) else self._rows(rows)
+        added = {}
+        if rows is not None and not replaces and not _is_dirty(lengths):
+            added = {
+                table: star.in_pages(text, lengths[table].length_bytes)
+                for table, text in self._rows(rows).items()
+            }
         recorded = self._append(outcome, lengths, added, now, revision)
         if recorded:
             self._suspects = set()
@@ -255,8 +260,11 @@ class SessionOutputs:
     def _table(self, table: str, header: bytes) -> Iterator[bytes]:
         """Yield the content of a table, as the journal has it now."""
         yield header
+        length_bytes = len(header)
         for rows in self._journal.published(self._session_id):
-            yield self._rows(rows)[table]
+            laid_out = star.in_pages(self._rows(rows)[table], length_bytes)
+            length_bytes += len(laid_out)
+            yield laid_out
 
     def _account(self, lengths: dict[str, int], revision: int, *, dirty: bool) -> None:
         states = {name: OutputLength(length, dirty) for name, length in lengths.items()}

@@ -235,6 +235,30 @@ def test_a_growing_file_is_valid_after_each_append(micrographs):
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 300)), max_size=20))
+def test_a_row_never_crosses_a_page(micrographs):
+    """A reader that sees any number of whole pages sees whole rows, in every reader's eyes."""
+    text = star.particles_header(OPTICS)
+    plain, ends = text, []
+    for n, length in micrographs:
+        rows = star.particles_rows("a" * length, np.full((n, 2), 1234.5), np.full(n, 0.5))
+        plain += rows
+        text += star.in_pages(rows, len(text))
+        ends.append(len(text))
+    assert star.read(text) == star.read(plain)
+    for seen in {*range(star.PAGE_BYTES, len(text), star.PAGE_BYTES), *ends}:
+        rows = star.read(text[:seen])["particles"].rows
+        assert rows == star.read(plain)["particles"].rows[: len(rows)]
+        found = gemmi.cif.read_string(text[:seen].decode())["particles"].find_values("_rlnCoordinateX")
+        assert [*found] == [row[0] for row in rows]
+
+
+def test_a_row_longer_than_a_page_stays_as_it_is():
+    row = star.autopick_row("a" * 3000, "b" * 3000)
+    assert star.in_pages(row, 100) == row
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 400))
 def test_a_torn_file_is_refused(cut):
     whole = star.particles_header(OPTICS) + star.particles_rows(NAME, PICKS_YX, SCORE)

@@ -143,6 +143,21 @@ def test_a_disk_that_refuses_leaves_nothing_half(number: int, scratch: Path, mon
     bench.check_rebuild()
 
 
+def test_a_reader_that_sees_a_write_halfway_sees_whole_rows(scratch: Path) -> None:
+    """The kernel lengthens a file page by page; a rebuild leaves the same bytes as appending did."""
+    bench = Bench(scratch, 1.5)
+    for number in range(40):
+        record(bench, f"grid {number % 3}/{'mic' * 20}_{number}.mrc", [0.9] * 20)
+    for name in ("particles.star", "autopick.star"):
+        data = (scratch / "out" / name).read_bytes()
+        assert len(data) > star.PAGE_BYTES
+        for seen in range(star.PAGE_BYTES, len(data), star.PAGE_BYTES):
+            star.read(data[:seen])
+    names = star.read(scratch / "out/particles.star")["particles"].column("rlnMicrographName")
+    assert len(names) == 40 * 20
+    bench.check_rebuild()
+
+
 def test_names_that_can_have_no_rows() -> None:
     assert unwritable("Micrographs/", "a b.mrc") is None
     for name in ("a\nb.mrc", "a  b.mrc", "coords_suffix.mrc", "x" * 250 + ".mrc"):
