@@ -1,0 +1,1 @@
+"""What a host is given to run drpwatch for years: unit, Prometheus job and rules, Grafana dashboard."""
