@@ -39,7 +39,12 @@ _START_EXTENSION_S = 60.0  # asked of systemd again and again while the device i
 _NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "fuse.sshfs")
 
 
-def run(config: Config, config_path: Path | None, factory: PickerFactory | None = None) -> int:
+def run(
+    config: Config,
+    config_path: Path | None,
+    factory: PickerFactory | None = None,
+    clock: Clock | None = None,
+) -> int:
     """Run the daemon until it is told to stop; return the exit code.
 
     Parameters
@@ -48,6 +53,8 @@ def run(config: Config, config_path: Path | None, factory: PickerFactory | None 
         The configuration and the file it came from, which SIGHUP reads again.
     factory
         Where pickers come from; None for the models of `drpwatch.pick`.
+    clock
+        Where all loops take their time from; None for the system's.
 
     Raises
     ------
@@ -55,7 +62,8 @@ def run(config: Config, config_path: Path | None, factory: PickerFactory | None 
         The daemon cannot start, or cannot go on; the text says why.
     """
     logs.configure(config.daemon.log_format, config.daemon.log_level)
-    daemon = Daemon(config, config_path, factory or Models(config.pick, config.daemon.state_dir / "weights"))
+    factory = factory or Models(config.pick, config.daemon.state_dir / "weights")
+    daemon = Daemon(config, config_path, factory, clock or Clock())
     try:
         return daemon.run()
     finally:
@@ -70,12 +78,14 @@ def run(config: Config, config_path: Path | None, factory: PickerFactory | None 
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: Config, config_path: Path | None, factory: PickerFactory) -> None:
+    def __init__(
+        self, config: Config, config_path: Path | None, factory: PickerFactory, clock: Clock
+    ) -> None:
         self._config = config
         self._config_path = config_path
         self._factory = factory
         self._notifier = Notifier()
-        self._clock = Clock()
+        self._clock = clock
         self._ready = False
         self._status = ""
         self.hanging = False

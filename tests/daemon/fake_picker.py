@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,7 @@ import numpy.typing as npt
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks
 from drpwatch.session.records import PinnedWeights
-
-
-def sha256_of(model: str) -> str:
-    """Return what stands for the weights of a shipped model."""
-    return hashlib.sha256(model.encode()).hexdigest()
-
+from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
 
 SHA256 = sha256_of("general")
 
@@ -33,12 +27,9 @@ def picks_of(pixels: npt.NDArray[Any], params: PickParams, weights_sha256: str =
         raise UnusableMicrograph("no pixel is finite")
     if values.min() == values.max():
         raise UnusableMicrograph("the image is blank")
-    told = f"{params.diameter_angstrom} {weights_sha256}".encode()
-    random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(values).tobytes() + told))
-    n = int(random.integers(1, 20))
-    yx = (random.random((n, 2)) * np.array(pixels.shape)).astype(np.float32)
-    score = np.sort(random.random(n).astype(np.float32))[::-1].copy()
-    return Picks(yx, score, 0.5 if params.threshold is None else params.threshold, weights_sha256)
+    yx, score = candidates(values, params.diameter_angstrom, weights_sha256)
+    threshold = DEFAULT_THRESHOLD if params.threshold is None else params.threshold
+    return Picks(yx, score, threshold, weights_sha256)
 
 
 @dataclass
@@ -68,13 +59,13 @@ class FakePickers:
 
     def pin(self, model: str) -> PinnedWeights:
         if model in self.models:
-            return PinnedWeights(sha256_of(model), 0.5)
+            return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
         path = Path(model)
         if not path.is_file():
             raise WeightsError(f"model {model!r}: no such file")
         if not path.read_bytes():
             raise WeightsError(f"{model}: not a safetensors file")
-        return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), 0.5)
+        return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), DEFAULT_THRESHOLD)
 
 
 @dataclass

@@ -13,23 +13,17 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from drpwatch.cli.client import ControlClient
 from drpwatch.errors import DrpwatchError
 from drpwatch.formats import mrc, star
 from drpwatch.micrograph import PickParams
 from tests.daemon.fake_picker import picks_of
+from tests.daemon.rule import image
 from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
-SHAPE = (48, 64)
 FAKE_PICKER = ("-m", "tests.daemon.fake_daemon")
 REAL = ("-m", "drpwatch", "run", "--config")
-
-
-def image(seed: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    return np.random.default_rng(seed).normal(100, 10, shape).astype(np.float32)
 
 
 def free_port() -> int:
@@ -46,6 +40,7 @@ class Rig:
         root: Path,
         settle_s: float = 0.2,
         program: tuple[str, ...] = FAKE_PICKER,
+        poll_interval_s: float = 0.3,
         **daemon_keys: Any,
     ) -> None:
         self.root = root
@@ -63,7 +58,7 @@ class Rig:
             **daemon_keys,
         }
         lines = ["[daemon]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
-        lines += ["[watch]", "poll_interval_s = 0.3", f"settle_s = {settle_s}"]
+        lines += ["[watch]", f"poll_interval_s = {poll_interval_s}", f"settle_s = {settle_s}"]
         self.config.write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
         self.control = ControlClient(self.socket)

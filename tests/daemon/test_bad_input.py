@@ -10,7 +10,8 @@ import pytest
 
 from drpwatch.errors import DrpwatchError, SessionError, UsageError
 from drpwatch.formats import mrc
-from tests.daemon.rig import SHAPE, Rig, write_image
+from tests.daemon.rig import Rig, write_image
+from tests.daemon.rule import SHAPE
 from tests.support import eventually
 
 

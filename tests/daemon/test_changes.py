@@ -16,7 +16,8 @@ from drpwatch.errors import DrpwatchError, SessionError, UsageError
 from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
 from tests.daemon.fake_picker import SHA256, picks_of
-from tests.daemon.rig import Rig, image, write_image
+from tests.daemon.rig import Rig, write_image
+from tests.daemon.rule import image
 from tests.support import eventually
 
 

@@ -1,0 +1,109 @@
+"""The real daemon, its picker and wall clock at the mercy of files: `python -m tests.campaign.daemon CONFIG FAULTS`.
+
+In the directory FAULTS, `not ready`, `slow` and `clock` (seconds that the wall clock is off) hold as long as
+they are there; `sticky` and `crash` happen once, to whatever is picked next.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drpwatch.config import load_config
+from drpwatch.errors import DeviceFault, DeviceNotReady, DrpwatchError
+from drpwatch.micrograph import PickParams, Picks
+from drpwatch.service.clock import Clock
+from drpwatch.service.daemon import run
+from drpwatch.session.records import PinnedWeights
+from tests.daemon.fake_picker import picks_of
+from tests.daemon.rule import DEFAULT_THRESHOLD, sha256_of
+
+_PICK_S = 0.01
+_SLOW_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong now."""
+
+    directory: Path
+
+    def holds(self, name: str) -> bool:
+        return (self.directory / name).exists()
+
+    def strikes(self, name: str) -> bool:
+        """Tell, once, that something is to happen."""
+        try:
+            (self.directory / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def wall(self) -> float:
+        try:
+            return time.time() + float((self.directory / "clock").read_text())
+        except (OSError, ValueError):
+            return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Pickers:
+    """A `PickerFactory` on a device that fails."""
+
+    faults: Faults
+
+    def __call__(self, weights_sha256: str) -> Picker:
+        self.check_ready()
+        return Picker(self, weights_sha256)
+
+    def pin(self, model: str) -> PinnedWeights:
+        return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
+
+    def check_ready(self) -> None:
+        if self.faults.holds("not ready"):
+            raise DeviceNotReady("the device is gone for a while")
+
+
+@dataclass(frozen=True, slots=True)
+class Picker:
+    """What it picks follows from the pixels, the diameter and the threshold alone."""
+
+    of: Pickers
+    weights_sha256: str
+
+    def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
+        return pixels, params
+
+    def detect(self, prepared: Any, params: PickParams) -> Any:
+        faults = self.of.faults
+        self.of.check_ready()
+        time.sleep(_SLOW_S if faults.holds("slow") else _PICK_S)
+        if faults.strikes("sticky"):
+            raise DeviceFault("the device failed for good")
+        if faults.strikes("crash"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return prepared
+
+    def choose(self, candidate_map: Any) -> Picks:
+        return picks_of(*candidate_map, self.weights_sha256)
+
+    def memory_bytes(self) -> dict[str, int]:
+        return {"allocated": 1000}
+
+
+def main() -> int:
+    config_path, faults = Path(sys.argv[1]), Faults(Path(sys.argv[2]))
+    try:
+        return run(load_config(config_path), config_path, Pickers(faults), Clock(wall=faults.wall))
+    except DrpwatchError as error:
+        print(f"drpwatch: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
