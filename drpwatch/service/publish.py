@@ -52,6 +52,11 @@ class Publisher:
         if ok:
             self.metrics.scan_seconds.observe(seconds)
 
+    def hangs(self, session: str, sentence: str) -> None:
+        """Tell that a look at a watch root does not come to an end."""
+        self.metrics.watch_root_readable.labels(session=session).set(0)
+        self.problem("scan", session, sentence)
+
     def recorded(self, outcome: Outcome, record_s: float) -> None:
         """Tell that an outcome is durable."""
         ready, picks, now = outcome.ready, outcome.picks, self._clock.wall()

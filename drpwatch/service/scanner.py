@@ -1,4 +1,4 @@
-"""The scanner: one thread that looks after the files of all sessions."""
+"""The scanner: sees to it that every session that is watched has its lookout."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import threading
 from collections import deque
 
 from drpwatch.config import Watch
-from drpwatch.errors import JournalError, OutputError
+from drpwatch.errors import JournalError
 from drpwatch.micrograph import ReadyMicrograph
 from drpwatch.service.clock import Clock
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
+from drpwatch.service.lookout import Lookout
 from drpwatch.service.publish import Publisher
-from drpwatch.service.watching import SessionWatch
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING
-from drpwatch.session.records import SessionRecord
 
 LOOP = "scanner"
-_LONGEST_WAIT_S = 1.0  # new sessions and stops are noticed within it
-_SHORTEST_WAIT_S = 0.02  # a burst of hints is one look
+_LONGEST_WAIT_S = 1.0  # new sessions are noticed within it
+_PARTING_S = 2.0  # a lookout that hangs has nothing that could be lost
 
 
 class Scanner:
-    """Keeps one `SessionWatch` for each session that is watched."""
+    """Keeps one `Lookout` for each session that is watched. It asks no file system itself, so it never hangs."""
 
     def __init__(
         self,
@@ -41,14 +40,16 @@ class Scanner:
         self._heartbeats = heartbeats
         self._clock = clock
         self._wake = threading.Event()
-        self._watches: dict[str, SessionWatch] = {}
+        self._lookouts: dict[str, Lookout] = {}
         self._first_round = True
         self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
         self._again: deque[tuple[str, list[str]]] = deque()
 
     def wake(self) -> None:
-        """Let the next look come now: a session has changed."""
+        """Let the next looks come now: a session has changed."""
         self._wake.set()
+        for lookout in tuple(self._lookouts.values()):
+            lookout.wake()
 
     def put_back(self, ready: ReadyMicrograph, reason: str) -> None:
         """Have a micrograph settle anew: it was not whole when it was read."""
@@ -62,88 +63,67 @@ class Scanner:
 
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what keeps a session's files from being seen."""
-        watch = self._watches.get(session)
-        return () if watch is None else watch.problems
+        lookout = self._lookouts.get(session)
+        return () if lookout is None else lookout.problems
 
     def unreadable(self, session: str) -> str | None:
         """Return why a session's watch root cannot be read at all."""
-        watch = self._watches.get(session)
-        return None if watch is None else watch.unreadable
+        lookout = self._lookouts.get(session)
+        return None if lookout is None else lookout.unreadable
 
     def run(self, stop: threading.Event) -> None:
-        """Look until stopped."""
-        try:
-            while not stop.is_set():
-                self._heartbeats.beat(LOOP)
-                self._wake.clear()
-                self._round(stop)
-                due_s = min((watch.due_in_s() for watch in self._watches.values()), default=_LONGEST_WAIT_S)
-                self._wake.wait(min(due_s, _LONGEST_WAIT_S))
-                stop.wait(_SHORTEST_WAIT_S)
-        finally:
-            for watch in self._watches.values():
-                watch.close()
-            self._heartbeats.end(LOOP)
+        """Keep lookouts until stopped."""
+        while not stop.is_set():
+            self._heartbeats.beat(LOOP)
+            self._wake.clear()
+            self._round(stop)
+            self._wake.wait(_LONGEST_WAIT_S)
+        for lookout in self._lookouts.values():
+            lookout.wake()
+        for lookout in self._lookouts.values():
+            lookout.join(_PARTING_S)
+        self._heartbeats.end(LOOP)
 
     def _round(self, stop: threading.Event) -> None:
-        """Give each session its look; one that fails leaves the others alone."""
+        """Begin with new sessions, part with ended ones, and hand on what was put back."""
         try:
-            sessions = self._journal.sessions(WATCHING)
+            names = [session.spec.name for session in self._journal.sessions(WATCHING)]
         except JournalError as error:
             self._publisher.problem("journal", "", str(error))
             return
         self._publisher.over("journal", "")
-        self._keep_in_step(sessions)
-        self._take_back()
-        for session in sessions:
-            if stop.is_set():
-                return
-            self._heartbeats.beat(LOOP)
-            self._look(session)
+        for lookout in [one for one in self._lookouts.values() if not one.is_alive]:
+            lookout.take_back()
+            del self._lookouts[lookout.name]
+        for name in names:
+            if name not in self._lookouts and not stop.is_set():
+                self._lookouts[name] = self._lookout(name)
+                self._lookouts[name].start(stop)
         self._first_round = False
+        self._hand_on()
+        for lookout in self._lookouts.values():
+            lookout.tell_if_hanging()
 
-    def _look(self, session: SessionRecord) -> None:
-        name = session.spec.name
-        try:
-            if name not in self._watches:
-                self._watches[name] = SessionWatch(
-                    session,
-                    self._journal,
-                    self._config,
-                    self._publisher,
-                    self._clock,
-                    self._wake,
-                    after_restart=self._first_round,
-                )
-            if self._watches[name].look(session):
-                self._dispatcher.ring()
-        except (JournalError, OutputError) as error:
-            self._publisher.problem("journal", name, str(error))
-        except Exception as error:  # noqa: BLE001 - top of a stage thread: one session, one round
-            self._publisher.crashed(LOOP, error)
-        else:
-            self._publisher.over("journal", name)
-
-    def _keep_in_step(self, sessions: list[SessionRecord]) -> None:
-        """Drop the watches of sessions that ended."""
-        names = {session.spec.name for session in sessions}
-        for name in [name for name in self._watches if name not in names]:
-            self._watches.pop(name).close()
-
-    def _take_back(self) -> None:
-        """Let what was put back wait again; here, so that no look comes between its two halves."""
+    def _hand_on(self) -> None:
+        """Give each lookout what concerns its session."""
         while self._again:
-            session, names = self._again.popleft()
-            if session in self._watches:  # else its watch begins with what the journal says
-                self._watches[session].look_again(names)
+            name, names = self._again.popleft()
+            if name in self._lookouts:  # else a later one begins with what the journal says
+                self._lookouts[name].look_again(names)
         while self._returned:
             ready, reason = self._returned.popleft()
-            try:
-                self._journal.put_back(ready.micrograph_id, reason)
-            except (JournalError, OutputError) as error:  # it stays ready and is read again
-                self._publisher.problem("journal", ready.session, str(error))
-            else:
-                self._publisher.put_back(ready.session, ready.name, reason)
-                if ready.session in self._watches:
-                    self._watches[ready.session].settle_again(ready, reason)
-            self._dispatcher.done(ready)
+            lookout = self._lookouts.get(ready.session) or self._lookout(ready.session)
+            lookout.put_back(ready, reason)
+            if not lookout.is_alive:
+                lookout.take_back()
+
+    def _lookout(self, name: str) -> Lookout:
+        return Lookout(
+            name,
+            self._journal,
+            self._config,
+            self._dispatcher,
+            self._publisher,
+            self._clock,
+            after_restart=self._first_round,
+        )

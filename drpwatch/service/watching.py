@@ -33,7 +33,7 @@ class _Unread:
 
 
 class SessionWatch:
-    """Looks after the files of one session; used by the scanner's thread."""
+    """Looks after the files of one session; used by the thread of its lookout."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class SessionWatch:
     ) -> None:
         spec = session.spec
         self.name = spec.name
+        self.root = spec.watch_root
         self.unreadable: str | None = None
         """Why the root cannot be read; None while it can."""
         self._left_out: tuple[str, ...] = ()

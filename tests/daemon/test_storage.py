@@ -1,0 +1,149 @@
+"""Storage that lies, fails, hangs or goes away, under the real process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.file_server import FileServer, can_mount, mount, unmount
+from tests.daemon.rig import Rig
+from tests.support import eventually
+
+mounting = pytest.mark.skipif(not can_mount(), reason="may not mount file systems")
+
+UNCHANGED_S = 1.0  # several scans
+
+
+@contextmanager
+def serving(rig: Rig, session: str = "s1") -> Iterator[FileServer]:
+    """Let a file server of ours serve the watch directory; what is written to `backing` appears there."""
+    backing, target = rig.root / f"backing-{session}", rig.watch_dir(session)
+    backing.mkdir()
+    target.mkdir(parents=True)
+    with FileServer(backing, target) as server:
+        yield server
+
+
+def put(rig: Rig, server: FileServer, name: str, seed: int) -> None:
+    """Copy a whole micrograph to the server, by another way than the mount."""
+    rig.write(name, seed, session="elsewhere")
+    beside = server.backing / f".{Path(name).name}"
+    shutil.copy(rig.watch_dir("elsewhere") / name, beside)
+    (server.backing / name).parent.mkdir(parents=True, exist_ok=True)
+    beside.rename(server.backing / name)
+
+
+def problems(rig: Rig, name: str = "s1") -> str:
+    return " ".join(rig.control.session(name)["problems"])
+
+
+@mounting
+def test_a_server_that_does_not_answer_holds_up_its_own_session_alone(rig: Rig) -> None:
+    rig.start()
+    with serving(rig) as server:
+        rig.start_session("s1")
+        rig.start_session("s2")
+        put(rig, server, "a.mrc", 1)
+        rig.picked(1, "s1")
+        server.hang()
+        for number in range(3):
+            rig.write(f"{number}.mrc", number, session="s2")
+            rig.picked(number + 1, "s2", within_s=5)
+        put(rig, server, "late.mrc", 2)
+        time.sleep(UNCHANGED_S)
+        assert rig.counts("s1") == {"waiting": 0, "ready": 0, "picked": 1, "failed": 0}
+        assert rig.get("/livez")[0] == 200
+        rig.start_session("s3")  # the other sessions can be changed, too
+        rig.control.change("s2", "stop")
+        eventually(lambda: rig.control.session("s2")["state"] == "completed", 20, "completed")
+        server.mend()
+        rig.picked(2, "s1", within_s=5)
+        rig.check({"a.mrc": 1, "late.mrc": 2}, "s1")
+
+
+@mounting
+def test_a_daemon_stops_though_a_server_does_not_answer(rig: Rig) -> None:
+    rig.start()
+    with serving(rig) as server:
+        rig.start_session()
+        put(rig, server, "a.mrc", 1)
+        rig.picked(1)
+        server.hang()
+        time.sleep(UNCHANGED_S)
+        started_s = time.monotonic()
+        assert rig.stop() == 0
+        assert time.monotonic() - started_s < 6
+        server.mend()
+        rig.start()
+        put(rig, server, "b.mrc", 2)
+        rig.picked(2)
+        rig.check({"a.mrc": 1, "b.mrc": 2})
+
+
+@mounting
+def test_nothing_is_concluded_from_a_directory_that_fails(rig: Rig) -> None:
+    rig.start()
+    with serving(rig) as server:
+        rig.start_session()
+        put(rig, server, "a.mrc", 0)
+        put(rig, server, "grid/a.mrc", 100)
+        rig.picked(2)
+        put(rig, server, "short.mrc", 3)
+        os.truncate(server.backing / "short.mrc", 5000)
+        eventually(lambda: rig.counts()["waiting"] == 1, 5, "waiting")
+        for number, error in enumerate((errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOENT), start=1):
+            before = rig.control.session("s1")
+            server.fail(error)
+            why = f"cannot be read ({os.strerror(error).lower()})"
+            eventually(lambda why=why: why in problems(rig), 5, f"it is told: {problems(rig)}")
+            assert rig.get("/readyz")[0] == 503
+            assert 'drpwatch_watch_root_readable{session="s1"} 0.0' in rig.get("/metrics")[1]
+            put(rig, server, f"{number}.mrc", number)
+            time.sleep(UNCHANGED_S)
+            during = rig.control.session("s1")
+            for kept in ("micrographs", "picks", "waiting", "newest", "failed"):
+                assert during[kept] == before[kept]
+            server.mend()
+            rig.picked(2 + number, within_s=5)
+            eventually(lambda: problems(rig) == "", 5, "no problem any more")
+        assert rig.get("/readyz")[0] == 200
+        rig.check({"a.mrc": 0, "grid/a.mrc": 100, **{f"{number}.mrc": number for number in range(1, 5)}})
+
+
+@mounting
+def test_an_unmounted_directory_is_waited_for_also_by_the_next_daemon(rig: Rig) -> None:
+    rig.start()
+    server = rig.root / "server"
+    server.mkdir()
+    rig.watch_dir().mkdir(parents=True)
+    mount("tmpfs", server, "tmpfs", "size=4m")
+    try:
+        _bind(server, rig.watch_dir())
+        rig.start_session()
+        rig.write("a.mrc", 1)
+        rig.picked(1)
+        unmount(rig.watch_dir())
+        eventually(lambda: "seems to be unmounted" in problems(rig), 5, "it is told")
+        rig.kill()
+        rig.start()
+        time.sleep(UNCHANGED_S)
+        assert rig.counts()["picked"] == 1
+        _bind(server, rig.watch_dir())
+        rig.write("b.mrc", 2)
+        rig.picked(2)
+        eventually(lambda: problems(rig) == "", 5, "no problem any more")
+        rig.check({"a.mrc": 1, "b.mrc": 2})
+    finally:
+        unmount(rig.watch_dir())
+        unmount(server)
+
+
+def _bind(source: Path, target: Path) -> None:
+    mount(str(source), target, "bind")
