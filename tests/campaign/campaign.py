@@ -13,7 +13,7 @@ from typing import Any
 
 from drpwatch.cli.client import ControlClient
 from drpwatch.errors import DrpwatchError
-from tests.campaign.checker import Cut, Report, check
+from tests.campaign.checker import Cut, Report, check, truth
 from tests.campaign.faults import DIAMETERS_ANGSTROM, THRESHOLDS, Faults
 from tests.campaign.microscope import Microscope, plan
 from tests.campaign.places import Place
@@ -207,7 +207,8 @@ class Campaign:
         eventually(runs, _PATIENCE_S, f"session {session} runs")
 
     def _wait_until_quiet(self, what: str) -> None:
-        """Wait until nothing is to be done, for a while."""
+        """Wait until nothing is to be done, for a while; what was deleted may be waited for."""
+        gone = {name: of.gone for name, of in truth(self._microscope_log).items()}
         last: dict[str, Any] = {}
         quiet_since = time.monotonic()
 
@@ -216,7 +217,7 @@ class Campaign:
             busy = False
             for session in SESSIONS:
                 view = self._control.session(session)
-                waiting = [one for one in view["waiting"] if not one["reason"].startswith("gone")]
+                waiting = [one for one in view["waiting"] if one["name"] not in gone[session]]
                 busy = busy or bool(waiting or view["micrographs"]["ready"] or view["behind"])
                 last[session] = (view["micrographs"], view["problems"], waiting[:2])
             if busy:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -141,14 +141,13 @@ class _Session:
         self._cut = cut
         self._prefix = prefix
         self._report = report
-        self._journal = {
-            row["name"]: row
-            for row in database.execute(
-                "SELECT m.*, p.json AS params FROM micrograph AS m LEFT JOIN params AS p ON p.id = m.params_id"
-                " WHERE m.session_id = ? AND latest = 1",
-                (self._id,),
-            )
-        }
+        records = database.execute(
+            "SELECT m.*, p.json AS params FROM micrograph AS m LEFT JOIN params AS p ON p.id = m.params_id"
+            " WHERE m.session_id = ?",
+            (self._id,),
+        ).fetchall()
+        self._journal = {row["name"]: row for row in records if row["latest"]}
+        self._published = {row["name"]: row for row in records if row["published"]}
 
     def check(self) -> None:
         runs = self._runs()
@@ -221,14 +220,14 @@ class _Session:
             self._add("no reason", name, f"is {record['state']} ({record['reason']}); it is {why}")
 
     def _gone(self, name: str, seed: int | None, rows: list[Row]) -> None:
-        """A file that was deleted was picked before, or has a reason; or nobody ever saw it."""
-        record = self._journal.get(name)
-        if record is None or record["state"] in ("failed", "waiting"):
+        """Of a file that was deleted there are the rows of what it was, or none."""
+        record = self._published.get(name)
+        if record is None:
             if rows:
                 self._add("stranger", name, "has rows, but is not picked")
             return
         if seed is None:
-            return self._add("stranger", name, f"is {record['state']}, but never was a micrograph")
+            return self._add("stranger", name, "is picked, but never was a micrograph")
         cut = self._cut_of(name, record)
         if cut is not None and not _same(rows, _expected(seed, *cut)):
             self._add("wrong rows", name, "was deleted, and its rows are not what it was")
@@ -293,7 +292,7 @@ class _Session:
             if path != str(self._picks_path(name.removeprefix(self._prefix))):
                 self._add("wrong rows", name, f"has its picks in {path}")
         written = {*self._out.rglob("*_autopick.star")} - {self._out / "coords_suffix_autopick.star"}
-        wanted = {self._picks_path(name) for name in self._published()}
+        wanted = {self._picks_path(name) for name in self._published}
         for path in written - wanted:
             self._report.add("stranger", f"{self._session}: {path} stands for no micrograph that is picked")
         for path in wanted - written:
@@ -301,9 +300,6 @@ class _Session:
         return None
 
     # ---- the journal ----------------------------------------------------------------------------
-
-    def _published(self) -> Collection[str]:
-        return [name for name, record in self._journal.items() if record["published"]]
 
     def _journal_is_star(self, runs: list[tuple[str, list[Row]]]) -> None:
         """What the journal has is what particles.star has, in the same order."""
