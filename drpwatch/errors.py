@@ -12,6 +12,7 @@
     ├── WeightsError                    a weights file is missing, damaged or of another kind
     ├── SessionError                    no such session, or not possible in its state
     ├── JournalError                    the journal cannot be opened or does not fit
+    │   └── JournalDamaged              it is damaged: it can be made anew from the STAR files
     ├── OutputError                     outputs cannot be written now: the recorder pauses
     ├── DeviceError                     the picking device
     │   ├── DeviceNotReady              not usable yet: files queue, readiness is false
@@ -78,6 +79,10 @@ class SessionError(DrpwatchError):
 
 class JournalError(DrpwatchError):
     """The journal is locked by another daemon, damaged, or of a newer schema."""
+
+
+class JournalDamaged(JournalError):
+    """The journal cannot be trusted; it was left as it is."""
 
 
 class OutputError(DrpwatchError):

@@ -13,7 +13,7 @@ import structlog
 
 from drpwatch import __version__
 from drpwatch.config import Config, load_config
-from drpwatch.errors import ConfigError, DrpwatchError
+from drpwatch.errors import ConfigError, DrpwatchError, OutputError
 from drpwatch.service import logs
 from drpwatch.service.api import build_app
 from drpwatch.service.clock import Clock
@@ -101,8 +101,9 @@ class Daemon:
             state = StateDirectory(daemon.state_dir)
             parts.callback(state.close)
             self._warn_of_network_state(state.path)
-            self._notifier.extend_timeout(_START_EXTENSION_S)  # checking a large journal takes a while
-            journal = Journal(state.journal)
+            journal = self._opened(state.journal, signals)
+            if journal is None:
+                return 0
             parts.callback(journal.close)
             metrics = Metrics()
             journal.on_commit = metrics.journal_commit_seconds.observe
@@ -115,6 +116,20 @@ class Daemon:
             self._notifier.stopping(f"stopping: {signals.stop or 'a stage failed'}")
             log.info("stopping", reason=signals.stop or str(self.failure))
         return self._exit_code()
+
+    def _opened(self, path: Path, signals: Signals) -> Journal | None:
+        """Open the journal, once its disk lets us; None if told to stop before."""
+        while signals.stop is None:
+            self._notifier.extend_timeout(_START_EXTENSION_S)  # checking a large journal takes a while
+            try:
+                return Journal(path)
+            except OutputError as error:
+                if self._status != str(error):
+                    self._status = str(error)
+                    log.warning("journal_waited_for", reason=self._status)
+                    self._notifier.status(self._status)
+            signals.wait(_TICK_S)
+        return None
 
     @contextmanager
     def _serving(self, control: Sessions, metrics: Metrics) -> Iterator[None]:

@@ -42,6 +42,8 @@ class Lookout:
         after_restart: bool,
     ) -> None:
         self.name = name
+        self.unnoted: str | None = None
+        """Why the journal does not take what is found; None while it does."""
         self._journal = journal
         self._config = config
         self._dispatcher = dispatcher
@@ -140,10 +142,12 @@ class Lookout:
             self.take_back()
             self._look(session)
         except (JournalError, OutputError) as error:
+            self.unnoted = str(error)
             self._publisher.problem("journal", self.name, str(error))
         except Exception as error:  # noqa: BLE001 - top of a stage thread: one session, one round
             self._publisher.crashed(f"lookout-{self.name}", error)
         else:
+            self.unnoted = None
             self._publisher.over("journal", self.name)
         finally:
             self._looking_since_s = None

@@ -74,9 +74,7 @@ class Pipeline:
         self.idleness = Idleness(journal, config.session, publisher, clock)
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
         self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
-        self._levels = SessionLevels(
-            journal, publisher.metrics, clock, self.idleness.is_idle, self.recorder.problems
-        )
+        self._levels = SessionLevels(journal, publisher.metrics, clock, self.idleness.is_idle, self.held_back)
         self.picking = Picking(
             factory,
             config.pick.model,
@@ -132,7 +130,13 @@ class Pipeline:
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""
         device = (self.picking.not_ready,) if self.picking.not_ready is not None else ()
-        return (*self.scanner.problems(session), *self.recorder.problems(session), *device)
+        return (*self.scanner.problems(session), *self.held_back(session), *device)
+
+    def held_back(self, session: str) -> tuple[str, ...]:
+        """Return why journal or outputs do not take what there is to record, one sentence each."""
+        unnoted = self.scanner.unnoted(session)
+        reasons = ((unnoted,) if unnoted is not None else ()) + self.recorder.problems(session)
+        return tuple(dict.fromkeys(reasons))
 
     def show_gauges(self) -> None:
         """Bring the metrics that are levels up to date."""

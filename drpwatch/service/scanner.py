@@ -71,6 +71,11 @@ class Scanner:
         lookout = self._lookouts.get(session)
         return None if lookout is None else lookout.unreadable
 
+    def unnoted(self, session: str) -> str | None:
+        """Return why the journal does not take what is found of a session."""
+        lookout = self._lookouts.get(session)
+        return None if lookout is None else lookout.unnoted
+
     def run(self, stop: threading.Event) -> None:
         """Keep lookouts until stopped."""
         while not stop.is_set():

@@ -206,7 +206,7 @@ class Sessions:
         for name in names:
             unreadable = self._pipeline.scanner.unreadable(name)
             reasons += [] if unreadable is None else [unreadable]
-            reasons += self._pipeline.recorder.problems(name)
+            reasons += self._pipeline.held_back(name)
         return Health(tuple(reasons))
 
     def _view(self, session: SessionRecord) -> SessionView:

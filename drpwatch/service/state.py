@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from drpwatch.errors import ConfigError, JournalError
@@ -36,8 +37,14 @@ class StateDirectory:
             owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             raise JournalError(f"another daemon (pid {owner}) uses {path}") from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self._sign()
+
+    def _sign(self) -> None:
+        """Say who holds it; over what was said before, for which a full disk has room."""
+        name = f"{os.getpid()}\n".encode()
+        with suppress(OSError):  # it is held all the same
+            os.pwrite(self._lock, name, 0)
+            os.ftruncate(self._lock, len(name))
 
     @property
     def journal(self) -> Path:

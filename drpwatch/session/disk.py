@@ -26,6 +26,15 @@ def free_bytes(directory: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def device(directory: Path) -> int:
+    """Return the file system that holds a directory, or would if it were made."""
+    while True:
+        try:
+            return os.stat(directory).st_dev
+        except FileNotFoundError:
+            directory = directory.parent
+
+
 def append(path: Path, data: bytes) -> None:
     """Append to a file in one write, of which a reader sees all, or whole pages: see `formats.star.in_pages`.
 
@@ -73,8 +82,13 @@ def write_beside(path: Path, chunks: Iterable[bytes]) -> int:
 
 def put_in_place(path: Path) -> None:
     """Let what `write_beside` left become the file, at once for every reader."""
-    os.replace(_beside(path), path)
-    sync_directory(path.parent)
+    move(_beside(path), path)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a durable file another name in its directory, in place of what has that name."""
+    os.replace(source, target)
+    sync_directory(target.parent)
 
 
 def replace(path: Path, data: bytes) -> None:

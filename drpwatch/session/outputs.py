@@ -75,6 +75,7 @@ class SessionOutputs:
         self._prefix = session.spec.micrograph_prefix
         self.directory = session.spec.out_dir
         self._journal = journal
+        self._device: int | None = None  # that had the files when they were looked at last
         self._suspects: set[str] | None = None
         """Names whose picks file may lie there without being recorded; None for any."""
 
@@ -105,14 +106,17 @@ class SessionOutputs:
             self._suspects = None
         with self._explained():
             self._tidy()
-            sizes = {name: disk.size_bytes(self.directory / name) for name in recorded}
-            if sizes and all(size is None for size in sizes.values()):
-                self._journal.soil_picks_files(self._session_id)  # they went with the directory
-            if set(recorded) != set(self._expected()) or any(
-                state.dirty or (sizes[name] or 0) < state.length_bytes for name, state in recorded.items()
-            ):
+            sizes = {name: disk.size_bytes(self.directory / name) or 0 for name in recorded}
+            if recorded and not any(sizes.values()):
+                self._check_mounted()
+            lost = [name for name, state in recorded.items() if sizes[name] < state.length_bytes]
+            if any(not recorded[name].dirty for name in lost):
+                # They were deleted, or are of an earlier time: so may the picks files be.
+                self._journal.soil_picks_files(self._session_id)
+            if lost or _is_dirty(recorded) or set(recorded) != set(self._expected()):
                 self._rebuild_tables()
                 return
+            self._device = disk.device(self.directory)
             for name, state in recorded.items():
                 if sizes[name] != state.length_bytes:
                     disk.cut(self.directory / name, state.length_bytes)
@@ -269,6 +273,14 @@ class SessionOutputs:
     def _account(self, lengths: dict[str, int], revision: int, *, dirty: bool) -> None:
         states = {name: OutputLength(length, dirty) for name, length in lengths.items()}
         self._journal.set_outputs(self._session_id, states, revision)
+
+    def _check_mounted(self) -> None:
+        """Refuse to begin anew where the file system of the outputs is not mounted any more."""
+        if self._device not in (None, disk.device(self.directory)):
+            raise OutputError(
+                f"session {self.session}: cannot write {self.directory}: it is empty and on another file system"
+                " than before: it seems to be unmounted; waiting for it"
+            )
 
     def _tidy(self) -> None:
         """Remove picks files that no rows stand for: rewritten as junk, or not recorded before the end came."""

@@ -6,9 +6,12 @@ Every released schema stays here as one migration; `PRAGMA user_version` says ho
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from drpwatch.errors import JournalError
+from drpwatch.errors import JournalDamaged, JournalError, OutputError
+from drpwatch.session import disk
 
 MIGRATIONS = (
     """
@@ -98,56 +101,108 @@ MIGRATIONS = (
 )
 
 
+_WAITS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+"""What SQLite says of a disk that may be well again later."""
+_PLACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY}
+"""What it says of where the file lies, and of who has it open."""
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open the journal at `path`, create it if absent, and bring it to the newest schema.
 
     Raises
     ------
+    JournalDamaged
+        It is damaged, or a part of it is missing. Nothing was changed.
     JournalError
-        It cannot be opened, is damaged, or was written by a newer drpwatch. Nothing is overwritten.
+        It cannot be opened, or was written by a newer drpwatch. Nothing was changed.
+    OutputError
+        Its disk is full or failing: try again.
     """
-    try:
+    with _explained(path):
+        if _is_absent(path):
+            _create(path)
+        _check(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    except sqlite3.Error as error:
-        raise JournalError(f"journal {path}: cannot be opened ({error})") from error
-    try:
-        _check(connection, path)
-        _prepare(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise JournalError(_damaged(path, str(error))) from error
-    except JournalError:
-        connection.close()
-        raise
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a damaged database before anything is written to it."""
-    findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-    if findings != ["ok"]:
-        raise JournalError(_damaged(path, "; ".join(findings)))
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into a sentence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells kinds of a kind
+        if kind in _WAITS:
+            raise OutputError(f"journal {path}: cannot be opened ({error})") from error
+        if kind in _PLACE:
+            raise JournalError(f"journal {path}: cannot be opened ({error})") from error
+        raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, findings: str) -> str:
-    return (
-        f"journal {path}: damaged or unreadable ({findings}); it was left as it is:"
-        " restore a copy, or move it away to begin anew"
-    )
+def _is_absent(path: Path) -> bool:
+    """Tell whether there is no journal yet; a journal of which a part was lost is no such case."""
+    if path.exists():
+        if path.stat().st_size == 0:  # one is only put in place when it has its tables
+            raise _damaged(path, "the file is empty")
+        return False
+    if path.with_name(f"{path.name}-wal").exists():
+        # A new database beside it would take in what was meant for the old one.
+        raise _damaged(path, "the file is gone, and what it had not taken in yet is still there")
+    return True
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the durability that exactly-once rests on, and run the migrations that are missing."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+def _create(path: Path) -> None:
+    """Make a journal without sessions, which is there at once."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    connection = sqlite3.connect(beside, isolation_level=None)
+    try:
+        _migrate(connection, 0)
+    finally:
+        connection.close()
+    disk.move(beside, path)
+
+
+def _check(path: Path) -> None:
+    """Refuse a journal that is damaged, or not for us, without writing to it or to what lies beside it."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        findings = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        if findings != ["ok"]:
+            raise _damaged(path, "; ".join(findings))
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    finally:
+        connection.close()
     if version > len(MIGRATIONS):
         raise JournalError(
             f"journal {path}: written by a newer drpwatch (schema {version}, this one knows"
-            f" {len(MIGRATIONS)}): upgrade drpwatch"
+            f" {len(MIGRATIONS)}); it was left as it is: install that version again"
         )
+
+
+def _damaged(path: Path, findings: str) -> JournalDamaged:
+    return JournalDamaged(f"journal {path}: damaged ({' '.join(findings.split())}); it was left as it is")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Set the durability that exactly-once rests on, and run the migrations that are missing."""
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: a committed outcome must survive a pulled plug, for output files are cut to what it says.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _migrate(connection, version)
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables of a version to the newest, each step wholly or not at all."""
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"

@@ -42,7 +42,7 @@ def test_a_port_in_use_is_refused(rig: Rig) -> None:
 def test_a_damaged_journal_is_refused(rig: Rig) -> None:
     (rig.root / "state").mkdir()
     (rig.root / "state/journal.db").write_bytes(b"no database at all" * 100)
-    refused(rig, 1, "damaged or unreadable")
+    refused(rig, 1, "damaged (file is not a database); it was left as it is")
 
 
 def test_what_a_killed_daemon_left_is_no_obstacle(rig: Rig) -> None:

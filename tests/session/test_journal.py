@@ -1,17 +1,14 @@
-import json
 import sqlite3
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from drpwatch.errors import JournalError, SessionError, UsageError
+from drpwatch.errors import SessionError, UsageError
 from drpwatch.micrograph import PickParams
-from drpwatch.session import schema
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import SessionState, Verb
-from drpwatch.session.records import MicrographState, PinnedWeights, SessionSpec
+from drpwatch.session.records import MicrographState, SessionSpec
 from tests.session.bench import HEADER, Bench
 
 
@@ -53,76 +50,6 @@ def test_names_of_sessions_are_unique_and_harmless(scratch: Path) -> None:
     for name in ("", ".hidden", "../up", "a/b", "a" * 65, "ä", "a\n"):
         with pytest.raises(UsageError, match="session name"):
             spec(name)
-
-
-def test_a_damaged_journal_is_refused_and_left_alone(scratch: Path) -> None:
-    path = scratch / "journal.db"
-    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"damaged or unreadable .* left as it is"):
-        Journal(path)
-    assert path.read_bytes() == before
-
-
-def test_damage_inside_is_found_at_opening(scratch: Path) -> None:
-    bench = Bench(scratch)
-    for number in range(300):
-        bench.appear(f"m{number}.mrc", number)
-    bench.close()
-    path = scratch / "journal.db"
-    content = bytearray(path.read_bytes())
-    content[8192:12288] = b"\x0d" * 4096
-    path.write_bytes(content)
-    with pytest.raises(JournalError, match="damaged"):
-        Journal(path)
-
-
-def test_the_first_released_schema_is_brought_to_this_one(scratch: Path) -> None:
-    path = scratch / "journal.db"
-    old = sqlite3.connect(path)
-    old.executescript(schema.MIGRATIONS[0] + "PRAGMA user_version = 1;")
-    old.execute(
-        "INSERT INTO session VALUES (1, 's1', '/in', '/out', '*.mrc', '', 'running', NULL, NULL, 1.5, 1.0, 2.0)"
-    )
-    old.execute("INSERT INTO params VALUES (1, 1, 1, ?, 1.0)", (json.dumps(PickParams(150.0).as_dict()),))
-    old.execute("UPDATE session SET params_id = 1")
-    old.execute(
-        "INSERT INTO micrograph (id, session_id, name, generation, published, state, size_bytes, mtime_ns, inode,"
-        " height_px, width_px, dtype, data_offset_bytes, compressed, params_id, weights_sha256, n_picks,"
-        " n_candidates, threshold, record_seq, first_seen_at, recorded_at)"
-        " VALUES (1, 1, 'a.mrc', 1, 1, 'picked', 9, 9, 9, 4, 5, '<f4', 1024, 0, 1, ?, 1, 2, 0.5, 1, 3.0, 4.0)",
-        ("f" * 64,),
-    )
-    old.execute("INSERT INTO candidates VALUES (1, ?)", (np.float32([[1, 2, 0.9], [3, 4, 0.3]]).tobytes(),))
-    old.commit()
-    old.close()
-    journal = Journal(path)
-    session = journal.session("s1")
-    assert (session.state, session.params.version, session.params.weights) == ("running", 1, None)
-    (record,) = journal.micrographs(1, [MicrographState.PICKED])
-    assert (record.name, record.params_version, record.outdated) == ("a.mrc", 1, False)
-    journal.rethreshold("s1", 0.2, now=5.0)
-    (record,) = journal.micrographs(1, [MicrographState.PICKED])
-    assert (record.n_picks, record.threshold, record.params_version) == (2, 0.2, 2)
-    journal.set_params("s1", PickParams(160.0), PinnedWeights("e" * 64, 0.5), now=6.0)
-    assert journal.count_outdated(1) == 1
-    assert journal.pick_again(1, ["a.mrc"], now=7.0) == (["a.mrc"], [])
-    ready = journal.ready(journal.session("s1"), "a.mrc")
-    assert (ready.generation, ready.params, ready.weights_sha256) == (2, PickParams(160.0), "e" * 64)
-    journal.close()
-    assert Journal(path).session("s1").params.version == 3
-
-
-def test_a_journal_of_a_newer_drpwatch_is_refused(scratch: Path) -> None:
-    Journal(scratch / "journal.db").close()
-    sqlite3.connect(scratch / "journal.db").execute("PRAGMA user_version = 99").close()
-    with pytest.raises(JournalError, match=r"newer drpwatch \(schema 99.*upgrade"):
-        Journal(scratch / "journal.db")
-
-
-def test_a_journal_that_cannot_be_made_says_where(scratch: Path) -> None:
-    with pytest.raises(JournalError, match=r"nowhere/journal\.db"):
-        Journal(scratch / "nowhere" / "journal.db")
 
 
 def test_the_newest_ready_micrograph_comes_first_and_none_twice(scratch: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,34 @@ def test_deleted_outputs_come_back(scratch: Path) -> None:
     (scratch / "out").rmdir()
     bench.outputs.complete()
     assert bench.contents() == before
+
+
+def test_outputs_of_an_earlier_time_are_brought_up_to_date(scratch: Path) -> None:
+    """Somebody restored a copy, or a disk came back as it had been."""
+    bench = Bench(scratch)
+    record(bench, "grid/a.mrc", [0.9])
+    shutil.copytree(scratch / "out", scratch / "copy")
+    record(bench, "b.mrc", [0.9])
+    before = bench.contents()
+    shutil.rmtree(scratch / "out")
+    shutil.copytree(scratch / "copy", scratch / "out")
+    bench.outputs.complete()
+    assert bench.contents() == before
+
+
+def test_nothing_is_written_where_the_outputs_were_mounted(scratch: Path, monkeypatch) -> None:
+    bench = Bench(scratch)
+    record(bench, "a.mrc", [0.9])
+    here = disk.device(scratch / "out")
+    (scratch / "out").rename(scratch / "mounted")
+    (scratch / "out").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "device", lambda _: here + 1)
+        with pytest.raises(OutputError, match="seems to be unmounted"):
+            bench.outputs.recover()
+    assert list((scratch / "out").iterdir()) == []
+    bench.outputs.complete()  # on the same file system it was deleted, and is made anew
+    assert (scratch / "out/a_autopick.star").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
