@@ -18,6 +18,8 @@ from drpwatch.session import rows
 from drpwatch.session.lifecycle import SessionState, Verb, advance
 from drpwatch.session.parameters import Parameters
 from drpwatch.session.records import (
+    Crash,
+    CrashKind,
     MicrographState,
     OutputLength,
     PinnedWeights,
@@ -26,6 +28,10 @@ from drpwatch.session.records import (
 )
 
 LOOK_AGAIN = "to be looked at again"
+MOST_CRASHES = 2
+"""A micrograph that was on the device in so many crashes is quarantined."""
+MOST_KILLS = 10
+"""And one in so many ends without a word: these are mostly not its fault."""
 _FILE = (
     "size_bytes, mtime_ns, inode, height_px, width_px, dtype, data_offset_bytes, compressed,"
     " pixel_y_angstrom, pixel_x_angstrom"
@@ -249,6 +255,42 @@ class Journal(Parameters):
             if self._unpublish_older(ready.micrograph_id):
                 self._soil(session_id)
             return outcome
+
+    def note_crash(self, crash: Crash, now: float) -> tuple[str, str] | None:
+        """Keep how an earlier process ended; a micrograph that may have caused too many of these is failed.
+
+        Returns
+        -------
+        tuple or None
+            Session and reason, where the micrograph was quarantined.
+        """
+        with self.transaction():
+            found = self._all(
+                "SELECT micrograph.id, session_id, session.name FROM micrograph"
+                " JOIN session ON session.id = session_id"
+                " WHERE micrograph.id = ? AND micrograph.name = ? AND micrograph.state = 'ready'",
+                (crash.micrograph_id, crash.name),
+            )
+            self._db.execute(
+                "INSERT INTO crash (at, kind, reason, micrograph_id) VALUES (?, ?, ?, ?)",
+                (now, crash.kind, crash.reason, crash.micrograph_id if found else None),
+            )
+            if not found:
+                return None
+            micrograph_id, session_id, session = int(found[0][0]), int(found[0][1]), str(found[0][2])
+            counts = self.crashes(micrograph_id)
+            kills = counts.pop(CrashKind.KILLED, 0)
+            if counts.total() < MOST_CRASHES and kills < MOST_KILLS:
+                return None
+            times = f"{kills} times" if kills >= MOST_KILLS else "twice"
+            reason = (
+                f"quarantined: drpwatch ended {times} while it picked this file ({crash.reason});"
+                f" 'drpwatch session retry {session}' tries it again"
+            )
+            self._finish(micrograph_id, session_id, now, reason=reason)
+            if self._unpublish_older(micrograph_id):
+                self._soil(session_id)
+            return session, reason
 
     def _finish(
         self,

@@ -136,6 +136,26 @@ class MicrographRecord:
     outdated: bool = False  # picked with other parameters or weights than those in force
 
 
+class CrashKind(StrEnum):
+    """How a daemon can end that nobody asked to."""
+
+    SIGNAL = "signal"  # killed by what it did, such as a segmentation fault
+    DEVICE = "device"  # the device failed for good
+    TIME_LIMIT = "time_limit"  # a micrograph took too long
+    CANARY = "canary"  # the device picked otherwise than before
+    KILLED = "killed"  # it left no word: kill -9, no memory left, a power cut
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """How an earlier process ended, and what it had on the device then."""
+
+    kind: CrashKind
+    reason: str
+    micrograph_id: int | None = None
+    name: str | None = None  # of that micrograph
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedPicks:
     """The rows that outputs hold for one micrograph: (n, 2) `yx_px` and (n,) `score`, the chosen ones."""

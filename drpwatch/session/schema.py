@@ -98,6 +98,16 @@ MIGRATIONS = (
         PRIMARY KEY (session_id, name)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE crash (                         -- ends of the daemon that nobody asked for
+        id INTEGER PRIMARY KEY,
+        at REAL NOT NULL,                        -- when the next one started
+        kind TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        micrograph_id INTEGER REFERENCES micrograph(id)  -- that was on the device
+    ) STRICT;
+    CREATE INDEX crash_by_micrograph ON crash (micrograph_id);
+    """,
 )
 
 

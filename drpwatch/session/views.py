@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from statistics import median_low
 from typing import Any
@@ -12,6 +13,7 @@ from drpwatch.session import rows
 from drpwatch.session.database import Database
 from drpwatch.session.lifecycle import SessionState
 from drpwatch.session.records import (
+    CrashKind,
     MedianPicks,
     MicrographRecord,
     MicrographState,
@@ -158,6 +160,14 @@ class Views(Database):
             (session_id, limit),
         )
         return [rows.published(row) for row in found]
+
+    def crashes(self, micrograph_id: int | None = None) -> Counter[CrashKind]:
+        """Count the crashes by kind: all, or those in which a generation of a micrograph was on the device."""
+        found = self._all(
+            "SELECT kind, count(*) AS n FROM crash WHERE :id IS NULL OR micrograph_id = :id GROUP BY kind",
+            {"id": micrograph_id},
+        )
+        return Counter({CrashKind(row["kind"]): row["n"] for row in found})
 
     def revision(self, session_id: int) -> int:
         """Return a number that changes with what the outputs should hold, but for outcomes recorded."""
