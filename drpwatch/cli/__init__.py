@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
-from drpwatch.cli import demo, evaluate, export, model, pick, run, session, simulate, train
+from drpwatch.cli import demo, deploy, evaluate, export, model, pick, run, session, simulate, train
 from drpwatch.errors import DrpwatchError
 
 DAEMON_PANEL = "The daemon and its sessions"
@@ -48,6 +48,7 @@ def _register() -> None:
     """Give each command its name and its place in `--help`."""
     app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
+    app.command(rich_help_panel=DAEMON_PANEL)(deploy.deploy)
     app.command(rich_help_panel=FILES_PANEL)(pick.pick)
     app.command(rich_help_panel=FILES_PANEL)(evaluate.evaluate)
     app.command(rich_help_panel=FILES_PANEL)(export.export)

@@ -1,6 +1,7 @@
 """The process itself: starting, refusing to start, systemd, signals, memory."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -29,6 +30,25 @@ def test_a_second_daemon_on_the_same_state_is_refused(rig: Rig, tmp_path: Path) 
     other = Rig.__new__(Rig)
     other.__dict__.update(rig.__dict__, log=tmp_path / "other.log", process=None)
     refused(other, 1, f"another daemon (pid {rig.process.pid}) uses {rig.root / 'state'}")
+
+
+def test_with_an_older_copy_of_the_journal_what_came_since_is_picked_again(rig: Rig) -> None:
+    """As after a downgrade: README tells to keep a copy of the state from before the upgrade."""
+    rig.start()
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    rig.picked(1)
+    assert rig.stop() == 0
+    shutil.copytree(rig.root / "state", rig.root / "copy")
+    rig.start()
+    rig.write("b.mrc", 2)
+    rig.picked(2)
+    assert rig.stop() == 0
+    shutil.rmtree(rig.root / "state")
+    (rig.root / "copy").rename(rig.root / "state")
+    rig.start()
+    rig.picked(2)
+    rig.check({"a.mrc": 1, "b.mrc": 2})
 
 
 def test_a_port_in_use_is_refused(rig: Rig) -> None:

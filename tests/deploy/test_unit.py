@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from drpwatch.config import DEFAULT_CONFIG, Config
+from drpwatch.config import Config
+from drpwatch.deploy.host import USER, Host
 from drpwatch.errors import ConfigError, DeviceFault
 
-UNIT = Path(__file__).parents[1] / "systemd" / "drpwatch.service"
-THRESHOLD_TENTHS = 25
+UNIT = Path(__file__).parents[2] / "systemd" / "drpwatch.service"
+THRESHOLD_TENTHS = 20
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
@@ -29,18 +30,31 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def deployed(tmp_path: Path) -> Path:
+    """The unit with a host's part of it, as systemd reads them: one after the other."""
+    config = Config.model_validate(
+        {"daemon": {"state_dir": "/srv/drp 100%/state", "socket": "/srv/run/control.sock"}}
+    )
+    host = Host(
+        ("/bin/true",), Path("/etc/my config.toml"), config, "root", (Path("/data/a b"), Path("/mnt"))
+    )
+    whole = tmp_path / UNIT.name
+    whole.write_text("".join(file.text for file in host.files() if "systemd" in file.path.parts))
+    return whole
+
+
 @needs_systemd
-def test_verify_accepts_it(tmp_path: Path) -> None:
-    program = settings()["ExecStart"].split()[0]
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace(f"ExecStart={program} ", "ExecStart=/bin/true "))
-    done = analyze("verify", "--man=no", copy)
+def test_verify_accepts_it(deployed: Path) -> None:
+    done = analyze("verify", "--man=no", deployed)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @needs_systemd
-def test_exposure_is_low() -> None:
-    done = analyze("security", "--offline=yes", f"--threshold={THRESHOLD_TENTHS}", UNIT)
+@pytest.mark.parametrize("whole", [False, True])
+def test_exposure_is_low(deployed: Path, whole: bool) -> None:
+    unit = deployed if whole else UNIT
+    done = analyze("security", "--offline=yes", f"--threshold={THRESHOLD_TENTHS}", unit)
     assert done.returncode == 0, done.stdout
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout
@@ -62,7 +76,9 @@ def test_each_finding_that_is_left_is_explained_in_a_comment() -> None:
 
 def test_it_runs_the_program_with_its_defaults() -> None:
     unit, daemon = settings(), Config().daemon
-    assert unit["ExecStart"] == f"/opt/drpwatch/bin/drpwatch run --config {DEFAULT_CONFIG}"
+    assert unit["ExecStart"] == "/opt/drpwatch/bin/drpwatch run"  # which reads the default configuration
+    assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert unit["User"] == USER
     assert Path("/var/lib", unit["StateDirectory"]) == daemon.state_dir
     assert Path("/run", unit["RuntimeDirectory"]) == daemon.socket.parent
     assert float(unit["TimeoutStopSec"]) > daemon.stop_timeout_s
