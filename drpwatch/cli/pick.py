@@ -104,7 +104,7 @@ def _summary(
     batch: Batch, picker: Picker, done: list[Done], problems: tuple[tuple[str, str], ...]
 ) -> dict[str, Any]:
     """Return what was done, as plain JSON values; seconds are means over the micrographs that were picked."""
-    from drpwatch.session.outputs import PARTICLES
+    from drpwatch.session.tables import PARTICLES
 
     picked = [one for one in done if one.n_picks is not None]
     stages = {stage for one in picked for stage in one.seconds}

@@ -29,8 +29,9 @@ from drpwatch.service.picking import Picker, pick_in_steps
 from drpwatch.service.readahead import Read, read_ahead
 from drpwatch.service.state import StateDirectory
 from drpwatch.session.journal import Journal
-from drpwatch.session.outputs import AUTOPICK, PARTICLES, SessionOutputs
+from drpwatch.session.outputs import SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
+from drpwatch.session.tables import AUTOPICK, PARTICLES
 from drpwatch.watch.scan import sight
 
 STATE_FOLDER = ".drpwatch"  # hidden, so that no scan goes into it

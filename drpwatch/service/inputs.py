@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drpwatch.errors import ScanFailed, UsageError
 from drpwatch.service.control import DEFAULT_GLOB
-from drpwatch.session.outputs import picks_name
+from drpwatch.session.tables import picks_name
 from drpwatch.watch.scan import NameFilter, scan
 
 

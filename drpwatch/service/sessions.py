@@ -25,8 +25,9 @@ from drpwatch.service.publish import Publisher
 from drpwatch.service.requests import check_writable, usable_spec
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
-from drpwatch.session.outputs import AUTOPICK, PARTICLES, SessionOutputs
+from drpwatch.session.outputs import SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
+from drpwatch.session.tables import AUTOPICK, PARTICLES
 
 STALE_AFTER_S = 300.0
 """A loop that is silent for longer hangs: the slowest step, one micrograph on few cores, takes seconds."""

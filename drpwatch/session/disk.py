@@ -20,6 +20,28 @@ def size_bytes(path: Path) -> int | None:
         return None
 
 
+Identity = tuple[int, int]
+"""What tells a file from another of the same name: file system and inode."""
+
+
+def identity(path: Path) -> Identity | None:
+    """Return which file lies there, None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def read(path: Path, offset_bytes: int, size_bytes: int) -> bytes:
+    """Return a part of a file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, size_bytes, offset_bytes)
+    finally:
+        os.close(descriptor)
+
+
 def free_bytes(directory: Path) -> int:
     """Return how much an ordinary user can still write to the file system of a directory."""
     status = os.statvfs(directory)

@@ -32,19 +32,11 @@ from drpwatch.micrograph import Outcome
 from drpwatch.session import disk
 from drpwatch.session.journal import Journal
 from drpwatch.session.records import OutputLength, PublishedPicks, SessionRecord
+from drpwatch.session.tables import AUTOPICK, PARTICLES, Tables, picks_name
 
-PARTICLES = "particles.star"
-AUTOPICK = "autopick.star"
 COORDS_SUFFIX = "coords_suffix_autopick.star"
-_PICKS_ENDING = "_autopick.star"
 _PICKS_FILES = 200  # written at a time, as each costs two fsyncs
 _LONGEST_NAME_BYTES = 255 - len("..tmp")  # a file name, and that of its next version beside it
-
-
-def picks_name(name: str) -> str:
-    """Return where the picks of a micrograph lie below the output directory."""
-    path = PurePosixPath(name)
-    return str(path.with_name(path.stem + _PICKS_ENDING))
 
 
 def unwritable(prefix: str, name: str) -> str | None:
@@ -72,9 +64,9 @@ class SessionOutputs:
     def __init__(self, session: SessionRecord, journal: Journal) -> None:
         self._session_id = session.id
         self.session = session.spec.name
-        self._prefix = session.spec.micrograph_prefix
         self.directory = session.spec.out_dir
         self._journal = journal
+        self._tables = Tables(session, journal)
         self._device: int | None = None  # that had the files when they were looked at last
         self._suspects: set[str] | None = None
         """Names whose picks file may lie there without being recorded; None for any."""
@@ -109,11 +101,16 @@ class SessionOutputs:
             sizes = {name: disk.size_bytes(self.directory / name) or 0 for name in recorded}
             if recorded and not any(sizes.values()):
                 self._check_mounted()
-            lost = [name for name, state in recorded.items() if sizes[name] < state.length_bytes]
+            lost = [
+                name
+                for name, state in recorded.items()
+                if sizes[name] < state.length_bytes
+                or not (state.dirty or self._tables.is_ours(name, state.length_bytes))
+            ]
             if any(not recorded[name].dirty for name in lost):
                 # They were deleted, or are of an earlier time: so may the picks files be.
                 self._journal.soil_picks_files(self._session_id)
-            if lost or _is_dirty(recorded) or set(recorded) != set(self._expected()):
+            if lost or _is_dirty(recorded) or set(recorded) != set(self._tables.headers()):
                 self._rebuild_tables()
                 return
             self._device = disk.device(self.directory)
@@ -166,10 +163,7 @@ class SessionOutputs:
         lengths = self._journal.outputs(self._session_id)
         added = {}
         if rows is not None and not replaces and not _is_dirty(lengths):
-            added = {
-                table: star.in_pages(text, lengths[table].length_bytes)
-                for table, text in self._rows(rows).items()
-            }
+            added = self._tables.appended(rows, lengths)
         recorded = self._append(outcome, lengths, added, now, revision)
         if recorded:
             self._suspects = set()
@@ -247,12 +241,12 @@ class SessionOutputs:
         suffix = _coords_suffix(self.directory)
         if suffix is not None:
             disk.replace(self.directory / COORDS_SUFFIX, suffix)
-        headers = self._expected()
+        headers = self._tables.headers()
         for name in self._journal.outputs(self._session_id).keys() - headers.keys():
             disk.remove(self.directory / name)
             self._journal.forget_output(self._session_id, name)
         lengths = {
-            table: disk.write_beside(self.directory / table, self._table(table, header))
+            table: disk.write_beside(self.directory / table, self._tables.whole(table, header))
             for table, header in headers.items()
         }
         # The files may be older than the journal says: until they are in place they count as dirty.
@@ -260,15 +254,6 @@ class SessionOutputs:
         for table in lengths:
             disk.put_in_place(self.directory / table)
         self._account(lengths, revision, dirty=False)
-
-    def _table(self, table: str, header: bytes) -> Iterator[bytes]:
-        """Yield the content of a table, as the journal has it now."""
-        yield header
-        length_bytes = len(header)
-        for rows in self._journal.published(self._session_id):
-            laid_out = star.in_pages(self._rows(rows)[table], length_bytes)
-            length_bytes += len(laid_out)
-            yield laid_out
 
     def _account(self, lengths: dict[str, int], revision: int, *, dirty: bool) -> None:
         states = {name: OutputLength(length, dirty) for name, length in lengths.items()}
@@ -290,22 +275,6 @@ class SessionOutputs:
         for name in names if self._suspects is None else names & self._suspects:
             disk.remove(self.directory / picks_name(name))
         self._suspects = set()
-
-    def _expected(self) -> dict[str, bytes]:
-        """Return the headers of the tables that there should be."""
-        headers = {AUTOPICK: star.autopick_header()}
-        pixel_size = self._journal.session(self.session).pixel_size_angstrom
-        if pixel_size is not None:
-            headers[PARTICLES] = star.particles_header(star.Optics(pixel_size_angstrom=pixel_size))
-        return headers
-
-    def _rows(self, rows: PublishedPicks) -> dict[str, bytes]:
-        """Return what one micrograph adds to each table."""
-        name = self._prefix + rows.name
-        listed = b""
-        if len(rows.score):
-            listed = star.autopick_row(name, str(self.directory / picks_name(rows.name)))
-        return {PARTICLES: star.particles_rows(name, rows.yx_px, rows.score), AUTOPICK: listed}
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

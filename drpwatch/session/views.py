@@ -151,6 +151,16 @@ class Views(Database):
             last = batch[-1]["record_seq"]
             yield from map(rows.published, batch)
 
+    def last_with_rows(self, session_id: int) -> PublishedPicks | None:
+        """Return the micrograph whose rows are the last ones in the outputs; None if there are no rows."""
+        found = self._all(
+            "SELECT id, name, yx_score, threshold FROM micrograph"
+            " JOIN candidates ON candidates.micrograph_id = micrograph.id"
+            " WHERE session_id = ? AND published = 1 AND n_picks > 0 ORDER BY record_seq DESC LIMIT 1",
+            (session_id,),
+        )
+        return rows.published(found[0]) if found else None
+
     def soiled_picks(self, session_id: int, limit: int) -> list[PublishedPicks]:
         """Return what the picks files should hold that are to be written, at most so many."""
         found = self._all(

@@ -12,8 +12,9 @@ from drpwatch.errors import OutputError
 from drpwatch.formats import star
 from drpwatch.micrograph import Fingerprint, ImageHeader, Outcome, Picks
 from drpwatch.session import disk
-from drpwatch.session.outputs import picks_name, unwritable
+from drpwatch.session.outputs import unwritable
 from drpwatch.session.records import MicrographState
+from drpwatch.session.tables import picks_name
 from tests.session.bench import HEADER, Bench
 
 
@@ -169,6 +170,31 @@ def test_a_disk_that_refuses_leaves_nothing_half(number: int, scratch: Path, mon
     assert {name: data for name, data in bench.contents().items() if name != "b_autopick.star"} == before
     assert bench.journal.totals(bench.session.id).ready == 1
     assert bench.outputs.record(Outcome(ready, picks([0.8])), bench.now)
+    bench.check_rebuild()
+
+
+@pytest.mark.parametrize("later", ["shorter", "longer", "emptied"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_of_an_earlier_time_are_written_anew(later: str, restart: bool, scratch: Path) -> None:
+    """A disk was away while another one took its place, and is back with what it had then."""
+    bench = Bench(scratch, 1.5)
+    out, away = scratch / "out", scratch / "away"
+    for number in range(6):
+        record(bench, f"grid/{number}.mrc", [0.9, 0.8, 0.6, 0.55])
+    out.rename(away)
+    bench.outputs.complete()
+    if later == "longer":
+        record(bench, "grid/new.mrc", [0.9, 0.7])
+    else:
+        bench.rethreshold(0.58 if later == "shorter" else 0.95)
+        bench.outputs.complete()
+    wanted = bench.contents()
+    out.rename(scratch / "other")
+    away.rename(out)
+    if restart:
+        bench.reopen()
+    bench.outputs.complete()
+    assert bench.contents() == wanted
     bench.check_rebuild()
 
 
