@@ -20,6 +20,7 @@ import typer
 from drpwatch import __version__
 from drpwatch.cli import demo, deploy, evaluate, export, model, pick, run, session, simulate, train
 from drpwatch.errors import DrpwatchError
+from drpwatch.text import printable
 
 DAEMON_PANEL = "The daemon and its sessions"
 FILES_PANEL = "Files, without a daemon"
@@ -102,7 +103,7 @@ def _complain(lines: Sequence[str]) -> None:
     if _debugging():
         traceback.print_exc()
     for line in lines:
-        print(f"drpwatch: error: {line}", file=sys.stderr)
+        print(f"drpwatch: error: {printable(line)}", file=sys.stderr)
 
 
 def _debugging() -> bool:

@@ -16,6 +16,7 @@ import typer
 
 from drpwatch.cli.tables import print_table
 from drpwatch.errors import UsageError
+from drpwatch.text import printable
 
 if TYPE_CHECKING:
     from drpwatch.assess.coordinates import Coordinates
@@ -188,7 +189,8 @@ def _draw(
     draw(pictures, {file: files[file] for file in judged}, judged, diameter_px)
     for name in known:
         if name not in named:
-            print(f"drpwatch: {name}: no such micrograph in {micrographs}: no picture of it", file=sys.stderr)
+            missing = printable(f"{name}: no such micrograph in {micrographs}")
+            print(f"drpwatch: {missing}: no picture of it", file=sys.stderr)
 
 
 def _print(result: Evaluation) -> None:

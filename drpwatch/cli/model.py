@@ -11,6 +11,7 @@ import typer
 
 from drpwatch.cli.card import reliability_rows, write_card
 from drpwatch.cli.tables import print_fields, print_table
+from drpwatch.text import printable
 
 if TYPE_CHECKING:
     from drpwatch.pick.weights import Weights
@@ -112,7 +113,7 @@ def _print(one: dict[str, Any]) -> None:
     ]
     origin = [(k, v) for k, v in one["provenance"].items() if k != "reliability"]
     fields += [("provenance" if i == 0 else "", f"{k}: {v}") for i, (k, v) in enumerate(origin)]
-    print(one["name"])
+    print(printable(one["name"]))
     print_fields(fields)
     if (reliability := _reliability(one)) is not None:
         print("\nscores on simulated scenes that trained nothing:")

@@ -12,6 +12,7 @@ import typer
 
 from drpwatch.cli.remote import model_name
 from drpwatch.errors import UsageError
+from drpwatch.text import printable
 
 if TYPE_CHECKING:
     from drpwatch.pick.picker import Picker
@@ -70,7 +71,7 @@ def pick(
             picker = Picker.load(params.model, device, threads)
             with Batch(inputs, out, params, picker.weights_sha256, micrograph_prefix) as batch:
                 for what, why in inputs.problems:
-                    print(f"drpwatch: {what}: {why}", file=sys.stderr)
+                    print(printable(f"drpwatch: {what}: {why}"), file=sys.stderr)
                 done = _run(batch, picker, interrupts)
                 summary = _summary(batch, picker, done, inputs.problems)
         except KeyboardInterrupt:
@@ -143,4 +144,4 @@ def _print(summary: dict[str, Any]) -> None:
         parts.append(f"{len(summary['failures'])} failed")
     print(", ".join(parts))
     if summary["particles_star"] is not None:
-        print(f"{summary['particles_star']}: {summary['picks_in_particles_star']} particles")
+        print(printable(f"{summary['particles_star']}: {summary['picks_in_particles_star']} particles"))

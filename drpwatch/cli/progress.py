@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from drpwatch.text import printable
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -39,6 +41,7 @@ class _Shown:
 
     def say(self, line: str) -> None:
         """Print a line above the bars; a pipe gets it too."""
+        line = printable(line)
         if self._progress.disable:
             print(line, file=sys.stderr, flush=True)
         else:
@@ -54,7 +57,7 @@ class Bar(_Shown):
 
     def step(self, note: str = "") -> None:
         """Count one item, and say something about it."""
-        self._progress.update(self._task, advance=1, note=note)
+        self._progress.update(self._task, advance=1, note=printable(note))
 
 
 class Stages(_Shown):

@@ -24,6 +24,7 @@ from drpwatch.cli.remote import (
     unix_time,
 )
 from drpwatch.errors import DrpwatchError, SessionError
+from drpwatch.text import printable
 
 app = typer.Typer(help="Start, watch, change and stop sessions of the running daemon.", no_args_is_help=True)
 for name, command in changes.COMMANDS.items():
@@ -149,8 +150,7 @@ def _zoned(backfill: str) -> str:
 
 def _print_state(view: Json) -> None:
     print(f"session {view['name']}: {view['state']}")
-    for problem in view["problems"]:
-        print(f"  ! {problem}")
+    views.print_problems(view)
 
 
 def _print_end(view: Json) -> None:
@@ -161,13 +161,13 @@ def _print_end(view: Json) -> None:
         f"session {view['name']}: {view['state']}{todo}; "
         f"{counts['picked']} micrographs with {view['picks']} picks, {counts['failed']} failed"
     )
-    print(handover.extraction_commands(view))
+    print(printable(handover.extraction_commands(view), keep="\n"))
 
 
 def _print_all(view: Json) -> None:
     views.print_session(view)
     if view["state"] == "completed":
-        print(f"\n{handover.extraction_commands(view)}")
+        print(printable(f"\n{handover.extraction_commands(view)}", keep="\n"))
 
 
 def _wait_for_the_end(client: ControlClient, view: Json) -> Json:

@@ -15,6 +15,7 @@ import typer
 from drpwatch.cli.progress import Bar
 from drpwatch.cli.tables import print_table
 from drpwatch.errors import DrpwatchError, UsageError
+from drpwatch.text import printable
 
 if TYPE_CHECKING:
     from drpwatch.assess.datasets import DataSet
@@ -67,7 +68,7 @@ def run_suite(
         for one in measured:
             _draw_set(pictures, one)
     for name, why in broken.items():
-        print(f"drpwatch: error: {name}: {why}", file=sys.stderr)
+        print(f"drpwatch: error: {printable(f'{name}: {why}')}", file=sys.stderr)
     if broken:
         raise typer.Exit(1)
 

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from drpwatch.text import printable
+
 STATE_STYLES = {
     "running": "green",
     "waiting": "cyan",
@@ -19,6 +21,7 @@ STATE_STYLES = {
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print rows under a header; the columns named in `right` are aligned to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(header, rows, right)
         return
@@ -49,7 +52,7 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one a line, the values below each other."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        print(f"  {name.ljust(width)}  {value}")
+        print(f"  {name.ljust(width)}  {printable(value)}")
 
 
 def clock(unix_s: float) -> str:

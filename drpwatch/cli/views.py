@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drpwatch.cli.client import Json
 from drpwatch.cli.tables import ago, clock, print_fields, print_table
+from drpwatch.text import printable
 
 
 def print_list(views: list[Json]) -> None:
@@ -26,7 +27,7 @@ def print_list(views: list[Json]) -> None:
     ]
     print_table(header, rows, right=header[2:8])
     for view in views:
-        _print_problems(view, f"{view['name']}: ")
+        print_problems(view, f"{view['name']}: ")
 
 
 def print_understood(view: Json) -> None:
@@ -41,7 +42,7 @@ def print_understood(view: Json) -> None:
             *(("writes" if i == 0 else "", path) for i, path in enumerate(outputs)),
         ]
     )
-    _print_problems(view)
+    print_problems(view)
 
 
 def print_params(view: Json) -> None:
@@ -112,9 +113,10 @@ def print_failed(name: str, micrographs: list[Json]) -> None:
     print_table(("MICROGRAPH", "WHEN", "REASON"), rows)
 
 
-def _print_problems(view: Json, prefix: str = "") -> None:
+def print_problems(view: Json, prefix: str = "") -> None:
+    """Print what holds a session up."""
     for problem in view["problems"]:
-        print(f"  ! {prefix}{problem}")
+        print(f"  ! {prefix}{printable(problem)}")
 
 
 def _picks(micrograph: Json) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from drpwatch.text import printable
+
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -30,6 +32,8 @@ _SECRET_TEXT = re.compile(
     r"|(?P<pair>\b\w*(?:password|passwd|secret|token|api_?key)\w*\s*[=:]\s*)[^\s,;&\"']+",
     re.I,
 )
+
+_IN_LINES = ("exception", "stack")  # keys whose text has several lines
 
 _QUIET = {
     "uvicorn.access": logging.WARNING,  # each scrape and each health check
@@ -109,17 +113,28 @@ def _rendering(log_format: LogFormat, stream: TextIO) -> list[Processor]:
     """Return the last steps: from an event to its line."""
     terminal = stream.isatty()
     under_systemd = "JOURNAL_STREAM" in os.environ or "INVOCATION_ID" in os.environ
-    renderer: Processor = structlog.processors.JSONRenderer(serializer=_to_json)
+    rendering: list[Processor] = [structlog.processors.JSONRenderer(serializer=_to_json)]  # all in ASCII
     if log_format == "console" or (log_format == "auto" and terminal and not under_systemd):
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=terminal, exception_formatter=structlog.dev.plain_traceback
-        )
+        rendering = [
+            _all_printable,
+            structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback),
+        ]
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,  # before secrets are hidden: tracebacks have some
         hide_secrets,
-        renderer,
+        *rendering,
     ]
+
+
+def _all_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Write out what would steer the terminal; values that are no text are shown by their `repr`, which does."""
+    return {
+        key: printable(str(value), keep="\n\t" if key in _IN_LINES else "")
+        if isinstance(value, str | Path)
+        else value
+        for key, value in event.items()
+    }
 
 
 def _to_json(event: EventDict, **_options: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from drpwatch.errors import IncompleteMicrograph, ScanFailed
 from drpwatch.micrograph import Fingerprint
+from drpwatch.text import printable
 from drpwatch.watch.probe import probe as probe_file
 from drpwatch.watch.scan import Listing, NameFilter, scan, sight
 from drpwatch.watch.settle import FoundBy, Probe, Ready, Rejected, Settler, Verdict, Waiting
@@ -151,7 +152,7 @@ class Discovery:
         self._failed = False
         self.problems = (
             *(
-                f"{self.root}/{directory}: cannot be read ({why})"
+                printable(f"{self.root}/{directory}: cannot be read ({why})")
                 for directory, why in listing.unreadable.items()
             ),
             *(f"{self.root}: {sentence}" for sentence in listing.refused),

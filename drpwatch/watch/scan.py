@@ -20,6 +20,8 @@ from drpwatch.micrograph import Sighting
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
+_MOST_REFUSED = 20  # names that are told one by one
+
 _UNFINISHED_RULE = r"[.~]|(?i:.*(\.part|\.tmp|\.partial|\.filepart|\.crdownload|downloading)$)"
 """Copies under way (rsync's `.name.XXXXXX` is hidden), and what users and file servers hide (`.snapshot`)."""
 
@@ -81,6 +83,7 @@ class NameFilter:
         return (
             self.wants_base(base)
             and self.wants_inside(directory)
+            and _is_text(name)
             and all(walks_into(part) for part in directory.split("/") if part)
         )
 
@@ -88,6 +91,15 @@ class NameFilter:
 def walks_into(directory: str) -> bool:
     """Say whether a scan goes into a directory of this base name."""
     return _UNFINISHED(directory) is None
+
+
+def _is_text(name: str) -> bool:
+    """Say whether the journal and a STAR file can hold a name: whether its bytes are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _compile(part: str) -> _Matches:
@@ -110,7 +122,7 @@ class Listing:
 
     names: frozenset[str]  # "/" separated, relative to the root; whatever carries a micrograph's name
     unreadable: dict[str, str]  # sub-directory -> reason; its names are unknown, not gone
-    refused: tuple[str, ...]  # a sentence for each name that cannot be recorded
+    refused: tuple[str, ...]  # sentences about names that cannot be recorded
     device: int  # st_dev of the root: it changes when a file system is mounted or unmounted
 
     def hides(self, name: str) -> bool:
@@ -151,7 +163,7 @@ def scan(root: Path, names: NameFilter) -> Listing:
             continue  # removed since its parent was read
         except OSError as error:
             walk.unreadable[relative.rstrip("/")] = _why(error)
-    return Listing(frozenset(walk.found), walk.unreadable, tuple(walk.refused), device)
+    return Listing(frozenset(walk.found), walk.unreadable, walk.refused, device)
 
 
 class _Walk:
@@ -161,10 +173,17 @@ class _Walk:
         self._names = names
         self.found: list[str] = []
         self.unreadable: dict[str, str] = {}
-        self.refused: list[str] = []
+        self._refused: list[str] = []
         self.pending: list[tuple[str, str]] = []  # directories: name relative to the root, real path
         self.links: list[tuple[str, str]] = []
         self.visited: set[str] = set()
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """A sentence for each of the first refused names, and one for the others."""
+        told = [f"{name!a}: the name is not valid UTF-8; rename it" for name in self._refused[:_MOST_REFUSED]]
+        more = len(self._refused) - len(told)
+        return (*told, f"{more} more names are not valid UTF-8; rename them") if more else tuple(told)
 
     def next_link(self) -> tuple[str, str]:
         """Take the first directory link in the order of names, with its real path."""
@@ -188,19 +207,17 @@ class _Walk:
                 if entry.is_symlink():
                     # A link that is wanted as a file is not followed here: a session of 20,000 linked
                     # micrographs would cost 20,000 stats a pass.
-                    if not wanted and walks_into(base) and _is_directory(entry):
+                    if not wanted and walks_into(base) and _is_text(base) and _is_directory(entry):
                         self.links.append((f"{name}/", entry.path))
                 elif entry.is_dir() and walks_into(base):
-                    self.pending.append((f"{name}/", entry.path))
+                    if _is_text(base):
+                        self.pending.append((f"{name}/", entry.path))
+                    elif not wanted:
+                        self._refused.append(name)
 
     def _note(self, name: str) -> None:
         """Keep a name, if the journal and a STAR file can."""
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            self.refused.append(f"{name!a}: the name is not valid UTF-8; rename the file")
-            return
-        self.found.append(name)
+        (self.found if _is_text(name) else self._refused).append(name)
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

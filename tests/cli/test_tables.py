@@ -2,7 +2,7 @@
 
 import pytest
 
-from drpwatch.cli.tables import ago, print_table
+from drpwatch.cli.tables import ago, print_fields, print_table
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,15 @@ def test_never():
 def test_a_pipe_gets_aligned_columns_without_trailing_blanks(capsys):
     print_table(("NAME", "N", "WHY"), [("a", "5", ""), ("long", "412", "x y")], right=("N",))
     assert capsys.readouterr().out == "NAME    N  WHY\na       5\nlong  412  x y\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_in_a_name_steers_the_terminal(terminal, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")  # rich itself sends nothing to it
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    name = "a\x1b[2J\x9b31m\r\n\u202e[red]\udcff.mrc"
+    print_table(("NAME", "WHY"), [(name, name)])
+    print_fields([("name", name)])
+    text = capsys.readouterr().out
+    assert not {one for one in text if not one.isprintable()} - {"\n"}
+    assert text.replace("\n", "").count("[red]") == 3

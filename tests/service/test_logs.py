@@ -151,6 +151,23 @@ def test_names_that_are_no_text_do_not_cost_the_line(tmp_path: Path, no_systemd)
         assert "\\udcff" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_nothing_in_a_name_steers_the_terminal(log_format, no_systemd) -> None:
+    stream = io.StringIO()
+    configure(log_format, "info", stream)
+    name = "a\x1b]0;owned\x07\x9b2J\r\u202e\u2028.mrc"
+    log = structlog.get_logger("a")
+    log.info("micrograph_failed", micrograph=name, path=Path("/data") / name, names=[name], by={name: name})
+    logging.getLogger("b").warning("cannot read %s", name)
+    try:
+        raise OSError(name)
+    except OSError:
+        log.exception("broken")
+    text = stream.getvalue()
+    assert not {one for one in text if not one.isprintable()} - {"\n"}
+    assert text.count("owned") >= 6
+
+
 @pytest.mark.parametrize(
     ("log_format", "stream", "environment", "is_json"),
     [

@@ -152,7 +152,64 @@ def test_name_that_no_text_can_hold_is_refused_by_name(root, put) -> None:
         pass
     listing = scan(root, ALL)
     assert listing.names == {"good.mrc"}
-    assert listing.refused == ("'bad\\udcff.mrc': the name is not valid UTF-8; rename the file",)
+    assert listing.refused == ("'bad\\udcff.mrc': the name is not valid UTF-8; rename it",)
+    assert not ALL.wants("bad\udcff.mrc")  # nor is a hint taken
+
+
+def test_a_directory_that_no_text_can_hold_is_refused_as_one(root, put) -> None:
+    put("good/a.mrc")
+    bad = os.fsencode(root) + b"/bad\xff"
+    os.mkdir(bad)
+    for number in range(30):
+        with open(bad + b"/%d.mrc" % number, "wb"):
+            pass
+    os.symlink(bad, root / "link")  # the name of the link is text
+    listing = scan(root, ALL)
+    assert listing.names == {"good/a.mrc", *(f"link/{number}.mrc" for number in range(30))}
+    assert listing.refused == ("'bad\\udcff': the name is not valid UTF-8; rename it",)
+
+
+def test_no_number_of_bad_names_floods_the_answer(root, put) -> None:
+    put("good.mrc")
+    for number in range(100):
+        with open(os.fsencode(root) + b"/\xff%d.mrc" % number, "wb"):
+            pass
+    listing = scan(root, ALL)
+    assert listing.names == {"good.mrc"}
+    assert len(listing.refused) == 21
+    assert listing.refused[-1] == "80 more names are not valid UTF-8; rename them"
+
+
+def test_a_tree_deeper_than_paths_can_be_has_its_upper_part_found(root, put) -> None:
+    put("a.mrc")
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(20):  # 20 x 250 bytes are more than the 4096 that the system takes at once
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+        os.close(os.open("b.mrc", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    listing = scan(root, ALL)
+    assert "a.mrc" in listing.names
+    assert len(listing.names) in (16, 17)
+    [(directory, why)] = listing.unreadable.items()
+    assert (directory.count("/"), why) == (len(listing.names) - 1, "file name too long")
+
+
+@pytest.mark.parametrize(
+    "name", ["é.mrc", "e\u0301.mrc", "\u0435.mrc", "日本.mrc", "a b#'.mrc", "a\nb.mrc", "\x1b.mrc"]
+)
+def test_every_name_that_is_text_is_its_own(root, put, name) -> None:
+    put(name)
+    put("e.mrc")
+    assert names(root) == {name, "e.mrc"}
+
+
+def test_a_name_of_255_bytes(root, put) -> None:
+    name = "é" * 125 + "a.mrc"
+    put(name)
+    assert names(root) == {name}
 
 
 def test_sight_follows_links_and_says_what_it_is(root, put) -> None:
