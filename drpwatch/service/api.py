@@ -22,8 +22,11 @@ from starlette.exceptions import HTTPException
 from drpwatch import __version__
 from drpwatch.config import Profile
 from drpwatch.errors import DeviceError, DrpwatchError, JournalError, OutputError, SessionError
+from drpwatch.service import answers
 from drpwatch.service.bodies import Body, Repick, Rethreshold, SetSession, StartSession
-from drpwatch.service.control import Control, Health, SessionView
+from drpwatch.service.control import Control, Health, Repicked, SessionView
+from drpwatch.service.guards import BodyLimit, LocalNames
+from drpwatch.text import printable, shown
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +34,7 @@ API = "/api/v1"
 Answer = TypeVar("Answer")
 _MOST_LISTED = 100_000
 MicrographState = Literal["waiting", "ready", "picked", "failed"]
+_METRICS_TYPES: dict[str, Any] = {"text/plain": {}, "application/openmetrics-text": {}}
 _BODIES: dict[str, type[Body]] = {
     "/sessions": StartSession,
     "/sessions/{name}": SetSession,
@@ -54,11 +58,13 @@ def build_app(
     *,
     writable: bool,
     profiles: Mapping[str, Profile] = MappingProxyType({}),
+    local_names_only: bool = False,
 ) -> FastAPI:
     """Build the application: with every verb where `writable`, else without a route that changes anything.
 
     The documentation pages of FastAPI are left out, because they load scripts from the Internet; the
-    schema itself is at /api/v1/openapi.json of the writable application.
+    schema itself is at /api/v1/openapi.json of the writable application. With `local_names_only` a request
+    must name this machine by an address or as localhost.
     """
     app = FastAPI(
         title="drpwatch",
@@ -66,7 +72,11 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API}/openapi.json" if writable else None,
+        responses={"4XX": {"model": answers.Refusal}, "5XX": {"model": answers.Refusal}},
     )
+    app.add_middleware(BodyLimit)
+    if local_names_only:
+        app.add_middleware(LocalNames)
     _add_probes(app, control, metrics)
     _add_reads(app, control)
     if writable:
@@ -77,35 +87,46 @@ def build_app(
 
 
 def _add_probes(app: FastAPI, control: Control, metrics: MetricsSource) -> None:
-    @app.get("/livez", summary="Is a restart needed?")
+    unwell: dict[int | str, dict[str, Any]] = {503: {"model": answers.Wellness}}
+
+    @app.get("/livez", summary="Is a restart needed?", response_model=answers.Wellness, responses=unwell)
     def livez() -> JSONResponse:
         return _answer_probe(control.liveness())
 
-    @app.get("/readyz", summary="Are micrographs being picked and recorded?")
+    @app.get(
+        "/readyz",
+        summary="Are micrographs being picked and recorded?",
+        response_model=answers.Wellness,
+        responses=unwell,
+    )
     def readyz() -> JSONResponse:
         return _answer_probe(control.readiness())
 
-    @app.get("/metrics", summary="Metrics for Prometheus")
+    @app.get("/metrics", summary="Metrics for Prometheus", responses={200: {"content": _METRICS_TYPES}})
     def metrics_page(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"content-type": content_type})
 
 
 def _answer_probe(health: Health) -> JSONResponse:
-    body = {"healthy": health.healthy, "reasons": list(health.reasons)}
-    return JSONResponse(body, status_code=200 if health.healthy else 503)
+    body = answers.Wellness(health.healthy, health.reasons)
+    return JSONResponse(asdict(body), status_code=200 if health.healthy else 503)
 
 
 def _add_reads(app: FastAPI, control: Control) -> None:
-    @app.get(f"{API}/sessions", summary="All sessions, newest first")
+    @app.get(f"{API}/sessions", summary="All sessions, newest first", response_model=answers.Sessions)
     def sessions() -> JSONResponse:
         return JSONResponse({"sessions": [view.as_dict() for view in control.sessions()]})
 
-    @app.get(f"{API}/sessions/{{name}}", summary="One session")
+    @app.get(f"{API}/sessions/{{name}}", summary="One session", response_model=SessionView)
     def session(name: str) -> JSONResponse:
         return JSONResponse(control.session(name).as_dict())
 
-    @app.get(f"{API}/sessions/{{name}}/micrographs", summary="Its micrographs, the last recorded first")
+    @app.get(
+        f"{API}/sessions/{{name}}/micrographs",
+        summary="Its micrographs, the last recorded first",
+        response_model=answers.Micrographs,
+    )
     def micrographs(
         name: str,
         state: MicrographState | None = None,
@@ -129,7 +150,7 @@ def _add_verbs(app: FastAPI, control: Control, profiles: Mapping[str, Profile]) 
         told.info("session_changed")
         return answer
 
-    @app.post(f"{API}/sessions", status_code=201, summary="Start a session")
+    @app.post(f"{API}/sessions", status_code=201, summary="Start a session", response_model=SessionView)
     def start(request: Request, body: StartSession) -> JSONResponse:
         view = change(request, "start", body.name, lambda: control.start_session(body.request(profiles)))
         return JSONResponse(view.as_dict(), status_code=201)
@@ -143,7 +164,12 @@ def _add_verbs(app: FastAPI, control: Control, profiles: Mapping[str, Profile]) 
     }
 
     def add(verb: str, act: Callable[[str], SessionView]) -> None:
-        @app.post(f"{API}/sessions/{{name}}/{verb}", name=verb, summary=f"{verb.capitalize()} a session")
+        @app.post(
+            f"{API}/sessions/{{name}}/{verb}",
+            name=verb,
+            summary=f"{verb.capitalize()} a session",
+            response_model=SessionView,
+        )
         def answer(request: Request, name: str) -> JSONResponse:
             return JSONResponse(change(request, verb, name, lambda: act(name)).as_dict())
 
@@ -155,13 +181,19 @@ def _add_verbs(app: FastAPI, control: Control, profiles: Mapping[str, Profile]) 
 def _add_changes(app: FastAPI, control: Control, change: Callable[..., Any]) -> None:
     """Add the verbs that have a body."""
 
-    @app.patch(f"{API}/sessions/{{name}}", summary="Change the parameters of a session")
+    @app.patch(
+        f"{API}/sessions/{{name}}", summary="Change the parameters of a session", response_model=SessionView
+    )
     def set_session(request: Request, name: str, body: SetSession) -> JSONResponse:
         given = body.changes()
         view = change(request, "set", name, lambda: control.set_session(name, given), values=given)
         return JSONResponse(view.as_dict())
 
-    @app.post(f"{API}/sessions/{{name}}/rethreshold", summary="Cut what is recorded at another threshold")
+    @app.post(
+        f"{API}/sessions/{{name}}/rethreshold",
+        summary="Cut what is recorded at another threshold",
+        response_model=SessionView,
+    )
     def rethreshold(request: Request, name: str, body: Rethreshold) -> JSONResponse:
         threshold = body.threshold
         view = change(
@@ -169,7 +201,11 @@ def _add_changes(app: FastAPI, control: Control, change: Callable[..., Any]) -> 
         )
         return JSONResponse(view.as_dict())
 
-    @app.post(f"{API}/sessions/{{name}}/repick", summary="Pick recorded micrographs again")
+    @app.post(
+        f"{API}/sessions/{{name}}/repick",
+        summary="Pick recorded micrographs again",
+        response_model=Repicked,
+    )
     def repick(request: Request, name: str, body: Repick) -> JSONResponse:
         which, glob = body.which, body.glob
         answer = change(
@@ -186,7 +222,7 @@ def _add_index(app: FastAPI) -> None:
         if method != "HEAD"
     ]
 
-    @app.get("/", summary="What there is")
+    @app.get("/", summary="What there is", response_model=answers.Index)
     def index() -> JSONResponse:
         return JSONResponse({"name": "drpwatch", "version": __version__, "routes": routes})
 
@@ -205,7 +241,7 @@ def _add_error_answers(app: FastAPI, control: Control) -> None:
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         what = {404: "there is no", 405: "not allowed here:"}.get(error.status_code, f"{error.detail}:")
         sentence = f"{what} {request.method} {request.url.path}; GET / lists what there is"
-        return JSONResponse({"error": sentence}, status_code=error.status_code, headers=error.headers)
+        return _error(error.status_code, sentence, error.headers)
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:
@@ -215,8 +251,9 @@ def _add_error_answers(app: FastAPI, control: Control) -> None:
         )
 
 
-def _error(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status_code=status)
+def _error(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return a refusal; what a request had that cannot be sent, such as half a surrogate pair, is written out."""
+    return JSONResponse(asdict(answers.Refusal(printable(sentence))), status_code=status, headers=headers)
 
 
 def _status(error: DrpwatchError, name: str | None, control: Control) -> int:
@@ -234,4 +271,4 @@ def _explain(problem: dict[str, Any], body: type[Body] | None) -> str:
         return f"{where}: no such field; allowed are {', '.join(body.model_fields)}"
     if problem["type"] in ("missing", "json_invalid"):
         return f"{where}: {problem['msg']}"
-    return f"{where}: {problem['msg']}, not {problem['input']!r}"
+    return f"{where}: {problem['msg']}, not {shown(problem['input'])}"

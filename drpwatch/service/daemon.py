@@ -17,6 +17,7 @@ from drpwatch.errors import ConfigError, DrpwatchError, OutputError
 from drpwatch.service import logs
 from drpwatch.service.api import build_app
 from drpwatch.service.clock import Clock
+from drpwatch.service.guards import is_loopback
 from drpwatch.service.metrics import Metrics
 from drpwatch.service.models import Models
 from drpwatch.service.picking import PickerFactory
@@ -147,7 +148,11 @@ class Daemon:
             Server(
                 build_app(control, metrics, writable=True, profiles=self._config.profile), local, "api-unix"
             ),
-            Server(build_app(control, metrics, writable=False), remote, "api-tcp"),
+            Server(
+                build_app(control, metrics, writable=False, local_names_only=is_loopback(daemon.http_host)),
+                remote,
+                "api-tcp",
+            ),
         ]
         for server in servers:
             server.start()

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MOST_CONNECTIONS = 200
+"""Of one server at a time; a process may open 1024 files, unless it is allowed more."""
+
 _UCRED = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -33,10 +36,16 @@ def peer_of(connection: socket.socket) -> Peer | None:
 
 
 class PeerProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, which also puts the connection's `Peer` into each request's state."""
+    """uvicorn's HTTP protocol, which puts the connection's `Peer` into each request's state.
+
+    It also takes no more connections than leave the daemon enough files to open.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Note the caller once for the connection."""
+        """Note the caller once for the connection, or hang up."""
         super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+            return
         # asyncio hands out a TransportSocket, which has `family` and `getsockopt` of the real one.
         self.app_state = {**self.app_state, "peer": peer_of(transport.get_extra_info("socket"))}
