@@ -24,7 +24,7 @@ def refusal(journal: Journal, session_name: str, name: str, header: ImageHeader)
     The first one that can fixes the pixel size of the session's outputs.
     """
     session = journal.session(session_name)
-    problem = unwritable(session.spec.micrograph_prefix, name)
+    problem = unwritable(session.spec.out_dir, session.spec.micrograph_prefix, name)
     if problem is not None:
         return problem
     try:

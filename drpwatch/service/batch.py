@@ -20,6 +20,7 @@ from drpwatch.errors import (
     DeviceError,
     JournalError,
     MicrographError,
+    StarError,
     UsageError,
 )
 from drpwatch.micrograph import Fingerprint, Outcome, PickParams, ReadyMicrograph
@@ -203,10 +204,19 @@ class Batch:
         outcome = _pick(picker, read, ready)
         started = time.perf_counter()
         with shield():
-            self._outputs.record(outcome, time.time())
+            outcome = self._record(outcome)
         seconds = {**outcome.seconds, "record": time.perf_counter() - started}
         n_picks = None if outcome.picks is None else outcome.picks.count
         return Done(read.name, n_picks, outcome.failure, seconds)
+
+    def _record(self, outcome: Outcome) -> Outcome:
+        """Record an outcome; one that cannot be written as it is becomes a failure with the reason."""
+        try:
+            self._outputs.record(outcome, time.time())
+        except StarError as error:
+            outcome = replace(outcome, picks=None, failure=str(error))
+            self._outputs.record(outcome, time.time())
+        return outcome
 
 
 def _pick(picker: Picker, read: Read, ready: ReadyMicrograph) -> Outcome:

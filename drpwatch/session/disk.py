@@ -2,22 +2,27 @@
 
 Every function raises `OSError` as the system does; `session.outputs` turns it into a sentence. Tests
 replace `os` in this module to fail at each of its calls.
+
+No file is written through a symbolic link: others may be allowed to lay links into the directory, but not to
+write where they lead.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def size_bytes(path: Path) -> int | None:
-    """Return the size of a file, None where there is none."""
+    """Return the size of a file, None where there is none, or a link in its place."""
     try:
-        return os.stat(path).st_size
+        status = os.lstat(path)
     except FileNotFoundError:
         return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 Identity = tuple[int, int]
@@ -62,7 +67,7 @@ def append(path: Path, data: bytes) -> None:
 
     After a failure the file may have a part of it: the caller knows the length to cut it to.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.write(descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # how a full disk begins
@@ -73,7 +78,7 @@ def append(path: Path, data: bytes) -> None:
 
 def cut(path: Path, length_bytes: int) -> None:
     """Cut a file to a length."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.ftruncate(descriptor, length_bytes)
         os.fsync(descriptor)
@@ -85,7 +90,7 @@ def write_beside(path: Path, chunks: Iterable[bytes]) -> int:
     """Write the next version of a file beside it and return its length; `put_in_place` makes it the file."""
     beside = _beside(path)
     length = 0
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    descriptor = _create(beside)
     try:
         for chunk in chunks:
             view = memoryview(chunk)
@@ -146,6 +151,24 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_no_links(directory: Path, root: Path) -> None:
+    """Refuse a directory below a root of ours that is reached through a symbolic link."""
+    while directory != root:
+        if os.path.islink(directory):
+            raise OSError(errno.ELOOP, "it is a symbolic link; remove it", str(directory))
+        directory = directory.parent
+
+
+def _create(path: Path) -> int:
+    """Open a new file, in place of what was left there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o666)
 
 
 def _beside(path: Path) -> Path:

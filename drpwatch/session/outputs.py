@@ -20,6 +20,7 @@ happens in between:
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -36,19 +37,26 @@ from drpwatch.session.tables import AUTOPICK, PARTICLES, Tables, picks_name
 
 COORDS_SUFFIX = "coords_suffix_autopick.star"
 _PICKS_FILES = 200  # written at a time, as each costs two fsyncs
-_LONGEST_NAME_BYTES = 255 - len("..tmp")  # a file name, and that of its next version beside it
+_BESIDE = len("..tmp")  # bytes that the name of a file's next version, beside it, has more
+_LONGEST_NAME_BYTES = 255 - _BESIDE
+_LONGEST_PATH_BYTES = 4095 - _BESIDE
+_NAME_REFUSED = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # by a file system that takes fewer names
 
 
-def unwritable(prefix: str, name: str) -> str | None:
-    """Return why a micrograph of this name can have no rows, None if it can."""
+def unwritable(out_dir: Path, prefix: str, name: str) -> str | None:
+    """Return why a micrograph of this name can have no rows in an output directory, None if it can."""
     try:
         star.quote(prefix + name)
         star.quote(picks_name(name))
     except StarError as error:
         return f"{error}; rename the file"
-    base = PurePosixPath(picks_name(name)).name
+    *directories, base = PurePosixPath(picks_name(name)).parts
     if len(base.encode()) > _LONGEST_NAME_BYTES:
         return f"the name is too long: its picks file {base} would not fit; rename the file"
+    if len(str(out_dir / picks_name(name)).encode()) > _LONGEST_PATH_BYTES:
+        return "the path of its picks file would be longer than the system takes; rename its directories"
+    if any(directory.lower().endswith(".star") for directory in directories):
+        return "a directory on its path is called .star, as files of the output are; rename the directory"
     if picks_name(name) == COORDS_SUFFIX:
         return f"its picks file would be {COORDS_SUFFIX}, which has another meaning; rename the file"
     return None
@@ -123,9 +131,7 @@ class SessionOutputs:
         found = self._journal.soiled_picks(self._session_id, limit)
         for rows in found:
             with self._explained():
-                path = self.directory / picks_name(rows.name)
-                disk.make_directory(path.parent)
-                disk.replace(path, star.micrograph_picks(rows.yx_px, rows.score))
+                self._put(picks_name(rows.name), star.micrograph_picks(rows.yx_px, rows.score))
         self._journal.clean_picks_files({rows.micrograph_id: rows.threshold for rows in found})
         return bool(found)
 
@@ -170,15 +176,34 @@ class SessionOutputs:
         return recorded
 
     def _write_picks_file(self, name: str, rows: PublishedPicks | None, *, replaces: bool) -> None:
-        path = self.directory / picks_name(name)
         with self._explained():
             if rows is not None:
                 content = star.micrograph_picks(rows.yx_px, rows.score)
-                disk.make_directory(path.parent)
                 self._suspects = {name}
-                disk.replace(path, content)
+                try:
+                    self._put(picks_name(name), content)
+                except OSError as error:
+                    if error.errno in _NAME_REFUSED and error.filename:
+                        why = (error.strerror or "").lower()
+                        raise StarError(
+                            f"its picks file cannot have its name here ({why}); rename it"
+                        ) from error
+                    raise
             elif replaces:
-                disk.remove(path)
+                self._remove(picks_name(name))
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Write a whole file below the output directory, and its directories."""
+        path = self.directory / name
+        disk.check_no_links(path.parent, self.directory)
+        disk.make_directory(path.parent)
+        disk.replace(path, content)
+
+    def _remove(self, name: str) -> None:
+        """Remove a file below the output directory."""
+        path = self.directory / name
+        disk.check_no_links(path.parent, self.directory)
+        disk.remove(path)
 
     def _append(
         self,
@@ -273,7 +298,7 @@ class SessionOutputs:
             return
         names = self._journal.names_without_rows(self._session_id)
         for name in names if self._suspects is None else names & self._suspects:
-            disk.remove(self.directory / picks_name(name))
+            self._remove(picks_name(name))
         self._suspects = set()
 
     @contextmanager

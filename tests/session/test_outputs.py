@@ -214,9 +214,12 @@ def test_a_reader_that_sees_a_write_halfway_sees_whole_rows(scratch: Path) -> No
 
 
 def test_names_that_can_have_no_rows() -> None:
-    assert unwritable("Micrographs/", "a b.mrc") is None
-    for name in ("a\nb.mrc", "a  b.mrc", "coords_suffix.mrc", "x" * 250 + ".mrc"):
-        assert "rename the file" in (unwritable("", name) or "")
+    out = Path("/data/out")
+    assert unwritable(out, "Micrographs/", "a b.mrc") is None
+    for name in ("a\nb.mrc", "a  b.mrc", "coords_suffix.mrc", "x" * 250 + ".mrc", "\x1b.mrc", "\0.mrc"):
+        assert "rename the file" in (unwritable(out, "", name) or "")
+    for name in ("particles.star/a.mrc", "grid/b_autopick.STAR/a.mrc", "/".join(["d" * 200] * 21) + "/a.mrc"):
+        assert "rename" in (unwritable(out, "", name) or "")
 
 
 def test_each_micrograph_has_a_picks_file_of_its_own() -> None:
