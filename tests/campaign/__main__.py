@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.campaign.campaign import Campaign
-from tests.campaign.faults import AWAITED
 from tests.campaign.places import enter_namespace
 
 
@@ -22,9 +21,8 @@ def main() -> int:
     parser.add_argument("--micrographs", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=200, help="at least so many kill -9")
     parser.add_argument("--rate", type=float, default=4.0, help="micrographs a second")
-    parser.add_argument("--pace", type=float, default=1.0, help="seconds from one fault to the next, mean")
+    parser.add_argument("--pace", type=float, default=0.7, help="seconds from one fault to the next, mean")
     parser.add_argument("--without", action="append", default=[], help="leave out this kind of fault")
-    parser.add_argument("--with", action="append", default=[], dest="also", help="take in this one")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--keep", type=Path, help="a new directory for all files; else a temporary one")
     given = parser.parse_args()
@@ -43,7 +41,7 @@ def main() -> int:
         given.kills,
         given.rate,
         given.pace,
-        AWAITED - {*given.also} | {*given.without},
+        frozenset(given.without),
         tell,
     )
     result = campaign.run()

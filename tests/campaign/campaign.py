@@ -90,6 +90,7 @@ class Campaign:
         self._microscope_log = root / "microscope.jsonl"
         self._supervisor = Supervisor(
             ["-m", "tests.campaign.daemon", str(self._config), str(root / "levers")],
+            root / "control.sock",
             root / "daemon.jsonl",
             _END_WITHIN_S,
         )

@@ -38,8 +38,6 @@ _WEIGHTS = {
     "journal full": 3,
     "watch root unmounted": 4,
 }
-AWAITED = frozenset({"output unmounted", "journal full"})
-"""Left out unless asked for: what these need is not there yet."""
 NEEDS_MOUNT = frozenset(kind for kind in _WEIGHTS if kind.endswith(("full", "read-only", "unmounted")))
 
 
@@ -77,6 +75,7 @@ class Faults(threading.Thread):
         self.verbs: Counter[str] = Counter()
         self.failure: Exception | None = None
         self._under_way: set[str] = set()
+        self._refused = False  # the last verb
 
     def run(self) -> None:
         try:
@@ -139,14 +138,26 @@ class Faults(threading.Thread):
     # ---- faults ---------------------------------------------------------------------------------
 
     def _kill(self) -> Course:
+        yield from self._some_time_of_life()
         if self._supervisor.kill():
             self.counts["kill"] += 1
-        yield 0.0
 
     def _terminate(self) -> Course:
+        yield from self._some_time_of_life()
         if self._supervisor.terminate():
             self.counts["terminate"] += 1
-        yield 0.0
+
+    def _some_time_of_life(self) -> Course:
+        """Wait until the daemon is at work, and a moment longer; now and then it is hit while it starts."""
+        if self._draw.random() < 0.2:
+            return
+        yield from self._listening()
+        yield self._draw.uniform(0.0, 1.5)
+
+    def _listening(self) -> Course:
+        """Wait until the daemon answers."""
+        while not (self._over.is_set() or self._supervisor.answers()):
+            yield 0.05
 
     def _suspend(self) -> Course:
         self._supervisor.pause()
@@ -212,7 +223,12 @@ class Faults(threading.Thread):
         if verb in ("pause", "stop"):
             yield from self._ask(session, verb)
             yield self._draw.uniform(0.2, 2.0)
-            yield from self._ask(session, "resume" if verb == "pause" else "reopen")
+            undone = "resume" if verb == "pause" else "reopen"
+            for _ in range(20):  # a session that was stopped drains first
+                yield from self._ask(session, undone)
+                if not self._refused:
+                    return
+                yield 1.0
         elif verb == "set":
             values = {
                 "diameter_angstrom": self._draw.choice(DIAMETERS_ANGSTROM),
@@ -233,15 +249,14 @@ class Faults(threading.Thread):
     def _try(self, verb: str, ask: Callable[[], object]) -> Course:
         """Ask until somebody answers; a refusal is an answer."""
         while not self._over.is_set():
+            yield from self._listening()
             try:
-                if not self._supervisor.stopped:
-                    ask()
-                    self.verbs[verb] += 1
-                    self.counts["verb"] += 1
-                    return
+                ask()
+                self._refused = False
             except DaemonUnreachable:
-                self.verbs["nobody answered"] += 1
+                continue
             except DrpwatchError:
-                self.verbs[f"{verb} refused"] += 1
-                return
-            yield 0.05
+                self._refused = True
+            self.verbs[f"{verb} refused" if self._refused else verb] += 1
+            self.counts["verb"] += 1
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,12 +30,15 @@ class Supervisor:
 
     Parameters
     ----------
+    control_socket
+        On which the daemon listens.
     end_within_s
         How long the daemon has to end after SIGTERM.
     """
 
-    def __init__(self, arguments: list[str], log: Path, end_within_s: float) -> None:
+    def __init__(self, arguments: list[str], control_socket: Path, log: Path, end_within_s: float) -> None:
         self._command = [sys.executable, *arguments]
+        self._socket = control_socket
         self._log = log
         self._end_within_s = end_within_s
         self._asked: set[int] = set()  # exit codes that signals to this process may lead to
@@ -64,6 +68,17 @@ class Supervisor:
             elif code not in self._asked:
                 self.unexpected.append(Exit(code, round(time.monotonic() - begun, 2)))
             self._over.wait(_RESTART_S)
+
+    def answers(self) -> bool:
+        """Tell whether the daemon listens, and is not suspended."""
+        if self.stopped:
+            return False
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._socket))
+            except OSError:
+                return False
+            return True
 
     def kill(self) -> bool:
         """Send SIGKILL; return whether there was somebody to kill."""

@@ -11,7 +11,7 @@ from tests.campaign.supervisor import ROOT, Supervisor
 from tests.support import eventually
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
     told = tmp_path / "result.json"
     options = "--seed 7 --micrographs 80 --kills 8 --rate 8 --pace 0.5".split()
@@ -29,7 +29,7 @@ def test_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
 
 
 def test_an_end_that_nobody_asked_for_is_told(tmp_path: Path) -> None:
-    supervisor = Supervisor(["-c", "raise SystemExit(3)"], tmp_path / "log", 5.0)
+    supervisor = Supervisor(["-c", "raise SystemExit(3)"], tmp_path / "socket", tmp_path / "log", 5.0)
     supervisor.start()
     eventually(lambda: len(supervisor.unexpected) >= 2, 10, "it is started again")
     supervisor.close()
