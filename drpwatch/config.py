@@ -100,6 +100,17 @@ class Config(_Section):
     profile: dict[str, Profile] = {}
 
 
+def find_default() -> Path | None:
+    """Return the path of the configuration that is read where none is named; None if there is none."""
+    try:
+        DEFAULT_CONFIG.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # it is there, or its directory is, but closed to us: reading it will tell
+    return DEFAULT_CONFIG
+
+
 def load_config(path: Path | None) -> Config:
     """Read a configuration file; None gives the defaults.
 

@@ -51,6 +51,10 @@ class ControlClient:
         """Return all sessions, newest first."""
         return list(self.get(SESSIONS)["sessions"])
 
+    def daemon(self) -> Json:
+        """Return what there is to know about the daemon itself."""
+        return self.get("/api/v1/daemon")
+
     def session(self, name: str) -> Json:
         """Return one session with its waiting, failed and newest micrographs."""
         return self.get(f"{SESSIONS}/{quote(name, safe='')}")

@@ -19,23 +19,13 @@ def run(
     check: Annotated[bool, typer.Option("--check", help="Only read the configuration, and tell.")] = False,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
-    from drpwatch.config import DEFAULT_CONFIG, load_config
+    from drpwatch.config import find_default, load_config
 
-    path = config or _if_there(DEFAULT_CONFIG)
+    path = config or find_default()
     settings = load_config(path)
     if check:
         print(f"{path or 'no configuration file, so the defaults'}: fine")
         return
     from drpwatch.service.daemon import run as run_daemon
 
-    raise typer.Exit(run_daemon(settings, path))
-
-
-def _if_there(path: Path) -> Path | None:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError:
-        pass  # it is there, or its directory is, but closed to us: reading it will tell
-    return path
+    raise typer.Exit(run_daemon(settings, config))

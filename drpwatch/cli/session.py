@@ -129,11 +129,13 @@ def reopen(name: Name, socket: Socket = None, as_json: AsJson = False) -> None:
 @app.command("list")
 def list_sessions(socket: Socket = None, as_json: AsJson = False) -> None:
     """List all sessions, newest first."""
-    sessions = connect(socket).sessions()
+    client = connect(socket)
+    sessions, notices = client.sessions(), client.daemon()["notices"]
     if as_json:
-        print(json.dumps({"sessions": sessions}, indent=2))
+        print(json.dumps({"sessions": sessions, "notices": notices}, indent=2))
     else:
         views.print_list(sessions)
+        views.print_notices(notices)
 
 
 @app.command()

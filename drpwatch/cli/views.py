@@ -30,6 +30,12 @@ def print_list(views: list[Json]) -> None:
         print_problems(view, f"{view['name']}: ")
 
 
+def print_notices(notices: list[str]) -> None:
+    """Print what somebody should know about the daemon itself."""
+    for notice in notices:
+        print(f"  ! {notice}")
+
+
 def print_understood(view: Json) -> None:
     """Print what the session watches, looks for and writes."""
     print(f"session {view['name']}: {view['state']}")

@@ -24,7 +24,7 @@ from drpwatch.config import Profile
 from drpwatch.errors import DeviceError, DrpwatchError, JournalError, OutputError, SessionError
 from drpwatch.service import answers
 from drpwatch.service.bodies import Body, Repick, Rethreshold, SetSession, StartSession
-from drpwatch.service.control import Control, Health, Repicked, SessionView
+from drpwatch.service.control import Control, DaemonView, Health, Repicked, SessionView
 from drpwatch.service.guards import BodyLimit, LocalNames
 from drpwatch.text import printable, shown
 
@@ -114,6 +114,10 @@ def _answer_probe(health: Health) -> JSONResponse:
 
 
 def _add_reads(app: FastAPI, control: Control) -> None:
+    @app.get(f"{API}/daemon", summary="The daemon itself", response_model=DaemonView)
+    def daemon() -> JSONResponse:
+        return JSONResponse(asdict(control.daemon()))
+
     @app.get(f"{API}/sessions", summary="All sessions, newest first", response_model=answers.Sessions)
     def sessions() -> JSONResponse:
         return JSONResponse({"sessions": [view.as_dict() for view in control.sessions()]})

@@ -125,6 +125,14 @@ class Repicked:
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonView:
+    """The daemon itself."""
+
+    version: str
+    notices: tuple[str, ...] = ()  # what somebody should know of its configuration: one sentence each
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """The answer of a probe: healthy when there is no reason against it."""
 
@@ -192,6 +200,10 @@ class Control(Protocol):
 
     def micrographs(self, name: str, states: Collection[str], limit: int) -> list[MicrographView]:
         """Return the micrographs of a session in some states, the newest first."""
+        ...
+
+    def daemon(self) -> DaemonView:
+        """Return what there is to know about the daemon itself."""
         ...
 
     def liveness(self) -> Health:

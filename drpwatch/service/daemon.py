@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from drpwatch import __version__
-from drpwatch.config import Config, load_config
+from drpwatch.config import Config
 from drpwatch.errors import ConfigError, DrpwatchError, OutputError
 from drpwatch.service import logs
 from drpwatch.service.api import build_app
@@ -25,6 +25,7 @@ from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.servers import Server, bind_tcp, bind_unix
 from drpwatch.service.sessions import STALE_AFTER_S, Sessions
+from drpwatch.service.settings import Settings
 from drpwatch.service.signals import Signals
 from drpwatch.service.state import StateDirectory
 from drpwatch.service.systemd import Notifier
@@ -51,7 +52,7 @@ def run(
     Parameters
     ----------
     config, config_path
-        The configuration and the file it came from, which SIGHUP reads again.
+        The configuration and the file that SIGHUP reads; None is the default one, if there is one then.
     factory
         Where pickers come from; None for the models of `drpwatch.pick`.
     clock
@@ -82,8 +83,7 @@ class Daemon:
     def __init__(
         self, config: Config, config_path: Path | None, factory: PickerFactory, clock: Clock
     ) -> None:
-        self._config = config
-        self._config_path = config_path
+        self._settings = Settings(config, config_path)
         self._factory = factory
         self._notifier = Notifier()
         self._clock = clock
@@ -95,7 +95,7 @@ class Daemon:
 
     def run(self) -> int:
         """Start, work, stop; each part is stopped by what started it."""
-        daemon = self._config.daemon
+        daemon = self._settings.config.daemon
         with ExitStack() as parts:
             signals = parts.enter_context(Signals())
             log.info("starting", version=__version__, pid=os.getpid(), state_dir=daemon.state_dir)
@@ -109,10 +109,11 @@ class Daemon:
             metrics = Metrics()
             journal.on_commit = metrics.journal_commit_seconds.observe
             publisher = Publisher(metrics, self._clock)
-            pipeline = Pipeline(journal, self._config, self._factory, publisher, self._clock)
-            parts.enter_context(self._serving(Sessions(journal, pipeline, publisher, self._clock), metrics))
+            pipeline = Pipeline(journal, self._settings.config, self._factory, publisher, self._clock)
+            sessions = Sessions(journal, pipeline, publisher, self._clock, self._settings)
+            parts.enter_context(self._serving(sessions, metrics))
             parts.enter_context(self._picking(pipeline))
-            self._main_loop(signals, pipeline, journal)
+            self._main_loop(signals, pipeline, journal, metrics)
             self.failure = pipeline.failure
             self._notifier.stopping(f"stopping: {signals.stop or 'a stage failed'}")
             log.info("stopping", reason=signals.stop or str(self.failure))
@@ -135,7 +136,7 @@ class Daemon:
     @contextmanager
     def _serving(self, control: Sessions, metrics: Metrics) -> Iterator[None]:
         """Serve the API on the Unix socket, and the part that reads on TCP."""
-        daemon = self._config.daemon
+        daemon = self._settings.config.daemon
         local = bind_unix(daemon.socket)
         try:
             remote = bind_tcp(daemon.http_host, daemon.http_port)
@@ -146,7 +147,9 @@ class Daemon:
         address = remote.getsockname()
         servers = [
             Server(
-                build_app(control, metrics, writable=True, profiles=self._config.profile), local, "api-unix"
+                build_app(control, metrics, writable=True, profiles=self._settings.profiles),
+                local,
+                "api-unix",
             ),
             Server(
                 build_app(control, metrics, writable=False, local_names_only=is_loopback(daemon.http_host)),
@@ -172,18 +175,18 @@ class Daemon:
             yield
         finally:
             started = time.monotonic()
-            self.hanging = not pipeline.stop(self._config.daemon.stop_timeout_s)
+            self.hanging = not pipeline.stop(self._settings.config.daemon.stop_timeout_s)
             log.info("drained", seconds=round(time.monotonic() - started, 2), complete=not self.hanging)
 
     # ---- while it runs --------------------------------------------------------------------------
 
-    def _main_loop(self, signals: Signals, pipeline: Pipeline, journal: Journal) -> None:
+    def _main_loop(self, signals: Signals, pipeline: Pipeline, journal: Journal, metrics: Metrics) -> None:
         """Watch over the stages until a signal or a failure ends it."""
         interval_s = min(_TICK_S, self._notifier.watchdog_interval_s or _TICK_S)
         pipeline.on_failure = signals.wake
         while signals.stop is None and pipeline.failure is None:
             if signals.reload_asked():
-                self._reload()
+                self._reload(pipeline, metrics)
             self._tell_systemd(pipeline, journal)
             try:
                 pipeline.show_gauges()
@@ -195,7 +198,7 @@ class Daemon:
         """Say how it stands: ready once the model is warm, alive while every loop makes progress."""
         if not pipeline.heartbeats.stale(STALE_AFTER_S):
             self._notifier.alive()
-        status = _status(pipeline, journal)
+        status = "; ".join((_status(pipeline, journal), *self._settings.notices))
         if not self._ready:
             if pipeline.warmed_up.is_set() and pipeline.recorder.recovered.is_set():
                 self._ready = True
@@ -207,17 +210,20 @@ class Daemon:
             self._status = status
             self._notifier.status(status)
 
-    def _reload(self) -> None:
+    def _reload(self, pipeline: Pipeline, metrics: Metrics) -> None:
         """Read the configuration again; take what can change, name what cannot."""
         self._notifier.reloading()
         try:
-            config = load_config(self._config_path)
+            self._settings.reload()
         except ConfigError as error:
             log.error("reload_failed", reason=str(error))
         else:
-            restart = _changed(self._config, config) - {"daemon.log_level", "daemon.log_format"}
+            config = self._settings.config
             logs.configure(config.daemon.log_format, config.daemon.log_level)
-            log.info("reloaded", needs_restart=sorted(restart))
+            pipeline.configure(config)
+            log.info("reloaded", needs_restart=self._settings.needs_restart)
+        metrics.config_reload_failed.set(int(self._settings.failure is not None))
+        metrics.config_needs_restart.set(int(bool(self._settings.needs_restart)))
         if self._ready:  # else the main loop says so when it is
             self._notifier.ready(self._status)
 
@@ -247,14 +253,3 @@ def _status(pipeline: Pipeline, journal: Journal) -> str:
         return str(error)
     picked, ready = sum(totals.picked for totals in live), sum(totals.ready for totals in live)
     return f"{len(live)} sessions, {picked} micrographs picked, {ready} to pick"
-
-
-def _changed(old: Config, new: Config) -> set[str]:
-    """Return the keys that differ, as "section.key"."""
-    before, after = old.model_dump(), new.model_dump()
-    return {
-        f"{section}.{key}"
-        for section, values in after.items()
-        for key, value in values.items()
-        if before[section].get(key) != value
-    }

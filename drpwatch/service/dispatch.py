@@ -23,7 +23,7 @@ class Dispatcher:
 
     def __init__(self, journal: Journal, newest_first_beyond: int) -> None:
         self._journal = journal
-        self._newest_first_beyond = newest_first_beyond
+        self.newest_first_beyond = newest_first_beyond
         self._changed = threading.Condition()
         self._changes = 0
         self._on_way: dict[int, str] = {}  # micrograph id -> session
@@ -41,7 +41,7 @@ class Dispatcher:
                 if name in self._held:
                     continue
                 taken = frozenset(id_ for id_, session in self._on_way.items() if session == name)
-                ready = self._journal.next_ready(by_name[name], taken, self._newest_first_beyond)
+                ready = self._journal.next_ready(by_name[name], taken, self.newest_first_beyond)
                 if ready is not None:
                     self._on_way[ready.micrograph_id] = name
                     self._last = name

@@ -32,7 +32,8 @@ class Idleness:
 
     def __init__(self, journal: Journal, config: Session, publisher: Publisher, clock: Clock) -> None:
         self._journal = journal
-        self._config = config
+        self.config = config
+        """What counts from the next look on."""
         self._publisher = publisher
         self._clock = clock
         self._quiet: dict[str, _Quiet] = {}
@@ -40,12 +41,12 @@ class Idleness:
     def is_idle(self, session: str) -> bool:
         """Tell whether nothing new came for long."""
         quiet = self._quiet.get(session)
-        return quiet is not None and self._clock.monotonic() - quiet.since_s >= self._config.idle_after_s
+        return quiet is not None and self._clock.monotonic() - quiet.since_s >= self.config.idle_after_s
 
     def look(self, live: Iterable[SessionRecord]) -> bool:
         """Take note of what came, stop sessions to which nothing did; return whether there were any."""
         now_s, stopped, quiet = self._clock.monotonic(), False, {}
-        limit_s = self._config.auto_complete_after_s
+        limit_s = self.config.auto_complete_after_s
         for session in live:
             name = session.spec.name
             last = (self._journal.last_seen_at(session.id), session.changed_at)

@@ -17,7 +17,7 @@ from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.publish import Publisher
 from drpwatch.service.watching import SessionWatch
 from drpwatch.session.journal import Journal
-from drpwatch.session.lifecycle import WATCHING
+from drpwatch.session.lifecycle import WATCHING, SessionState
 from drpwatch.session.records import SessionRecord
 
 HANGS_AFTER_S = 60.0
@@ -52,6 +52,7 @@ class Lookout:
         self._after_restart = after_restart
         self._wake = threading.Event()
         self._watch: SessionWatch | None = None
+        self._watch_config = config  # of the watch that there is
         self._looking_since_s: float | None = None
         self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
         self._again: deque[list[str]] = deque()
@@ -73,6 +74,11 @@ class Lookout:
     def is_alive(self) -> bool:
         """Whether the thread runs, or hangs."""
         return self._thread is not None and self._thread.is_alive()
+
+    def configure(self, config: Watch) -> None:
+        """Watch with other settings from the next look on."""
+        self._config = config
+        self._wake.set()
 
     def wake(self) -> None:
         """Let the next look come now."""
@@ -154,11 +160,20 @@ class Lookout:
         return True
 
     def _look(self, session: SessionRecord) -> None:
+        config = self._config
+        if (
+            self._watch is not None
+            and config != self._watch_config
+            and session.state is not SessionState.DRAINING
+        ):
+            self._watch.close()
+            self._watch = None
         if self._watch is None:
+            self._watch_config = config
             self._watch = SessionWatch(
                 session,
                 self._journal,
-                self._config,
+                config,
                 self._publisher,
                 self._clock,
                 self._wake,

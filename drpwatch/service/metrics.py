@@ -222,6 +222,13 @@ class Metrics:
         )
         for loop in LOOPS:  # not 0: no loop has been standing still since 1970
             self.heartbeat_timestamp_seconds.labels(loop=loop).set(time.time())
+        self.config_reload_failed = self._gauge(
+            "config_reload_failed", "1 if the configuration was wrong when it was last reloaded, else 0."
+        )
+        self.config_needs_restart = self._gauge(
+            "config_needs_restart",
+            "1 if the configuration has values that count after a restart only, else 0.",
+        )
         self.device_ready = self._gauge("device_ready", "1 if the picking device can be used, else 0.")
         self.device_memory_bytes = self._gauge(
             "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", kind=MEMORY_KINDS

@@ -127,6 +127,12 @@ class Pipeline:
         self._abandon.set()
         return not any(thread.is_alive() for thread in self._threads)
 
+    def configure(self, config: Config) -> None:
+        """Take what of another configuration can change while the pipeline runs; see `settings.RELOADABLE`."""
+        self.dispatcher.newest_first_beyond = config.pick.newest_first_beyond
+        self.idleness.config = config.session
+        self.scanner.configure(config.watch)
+
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""
         device = (self.picking.not_ready,) if self.picking.not_ready is not None else ()

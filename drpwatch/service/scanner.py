@@ -45,6 +45,12 @@ class Scanner:
         self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
         self._again: deque[tuple[str, list[str]]] = deque()
 
+    def configure(self, config: Watch) -> None:
+        """Have every session watched with other settings from now on; what settles begins anew."""
+        self._config = config
+        for lookout in tuple(self._lookouts.values()):
+            lookout.configure(config)
+
     def wake(self) -> None:
         """Let the next looks come now: a session has changed."""
         self._wake.set()

@@ -9,9 +9,11 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from drpwatch import __version__
 from drpwatch.errors import DrpwatchError, SessionError, UsageError
 from drpwatch.service.clock import Clock
 from drpwatch.service.control import (
+    DaemonView,
     Health,
     MicrographCounts,
     MicrographView,
@@ -23,6 +25,7 @@ from drpwatch.service.control import (
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.requests import check_writable, usable_spec
+from drpwatch.service.settings import Settings
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 from drpwatch.session.outputs import SessionOutputs
@@ -41,11 +44,14 @@ _HOUR_S = 3600.0
 class Sessions:
     """The verbs of one daemon; safe to call from any thread."""
 
-    def __init__(self, journal: Journal, pipeline: Pipeline, publisher: Publisher, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, pipeline: Pipeline, publisher: Publisher, clock: Clock, settings: Settings
+    ) -> None:
         self._journal = journal
         self._pipeline = pipeline
         self._publisher = publisher
         self._clock = clock
+        self._settings = settings
         self._changing = threading.Lock()  # two starts, or two changes of one session, must see each other
 
     # ---- verbs ----------------------------------------------------------------------------------
@@ -188,6 +194,10 @@ class Sessions:
         session = self._journal.session(name)
         found = self._journal.micrographs(session.id, map(MicrographState, states), limit)
         return list(map(_micrograph, found))
+
+    def daemon(self) -> DaemonView:
+        """Return what there is to know about the daemon itself."""
+        return DaemonView(__version__, self._settings.notices)
 
     def liveness(self) -> Health:
         """Tell whether a restart is needed."""

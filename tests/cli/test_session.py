@@ -281,3 +281,9 @@ def test_the_default_socket_is_the_daemons_and_the_help_says_so(monkeypatch, cap
     monkeypatch.setattr(config, "DEFAULT_SOCKET", tmp_path / "elsewhere")
     assert main(["session", "list"]) == 69
     assert str(tmp_path / "elsewhere") in capsys.readouterr().err
+
+
+def test_list_tells_of_the_daemon_s_configuration(ask, control):
+    control.notices = ("the daemon needs a restart to take pick.device",)
+    assert ask("list").splitlines()[-1] == "  ! the daemon needs a restart to take pick.device"
+    assert json.loads(ask("list", "--json"))["notices"] == [*control.notices]

@@ -93,6 +93,10 @@ class Rig:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
     def stop(self, within_s: float = 15) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

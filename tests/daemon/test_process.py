@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drpwatch.cli import main
 from tests.daemon.rig import Rig
 from tests.support import eventually
 
@@ -108,23 +109,42 @@ def test_systemd_is_told(rig: Rig, tmp_path: Path) -> None:
         eventually(lambda: told("STOPPING=1"), 5, "stopping")
 
 
-def test_sighup_takes_the_log_level_and_names_what_needs_a_restart(rig: Rig) -> None:
-    rig.start()
-    text = rig.config.read_text()
-    rig.config.write_text(
-        text.replace("[daemon]", '[daemon]\nlog_level = "debug"').replace("settle_s = 0.2", "settle_s = 0.4")
-    )
-    assert rig.process is not None
-    rig.process.send_signal(signal.SIGHUP)
-    (event,) = eventually(lambda: rig.events("reloaded"), 5, "reloaded")
-    assert event["needs_restart"] == ["watch.settle_s"]
-    rig.start_session()
-    rig.write("a.mrc", 1)
-    eventually(lambda: rig.events("micrograph_ready"), 5, "a debug event")
-    rig.config.write_text("[daemon]\nnonsense = 1\n")
-    rig.process.send_signal(signal.SIGHUP)
-    eventually(lambda: rig.events("reload_failed"), 5, "refused")
-    assert rig.answers()
+def test_a_reload_takes_what_it_can_and_names_what_needs_a_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(Rig(tmp_path, settle_s=3600)) as slow:
+        slow.start()
+        slow.start_session()
+        slow.write("a.mrc", 1)
+        eventually(lambda: slow.counts()["waiting"] == 1, 10, "it settles, for an hour")
+
+        text = slow.config.read_text()
+        port = f"http_port = {slow.port}"
+        changed = text.replace("settle_s = 3600", "settle_s = 0.2").replace(port, "http_port = 1")
+        slow.config.write_text(
+            changed.replace("[daemon]", '[daemon]\nlog_level = "debug"')
+            + "[profile.krios]\nthreshold = 0.3\n"
+        )
+        slow.reload()
+        (event,) = eventually(lambda: slow.events("reloaded"), 5, "reloaded")
+        assert event["needs_restart"] == ["daemon.http_port"]
+        slow.picked(1)
+        slow.check({"a.mrc": 1})
+        assert slow.events("micrograph_ready"), "a debug event"
+        assert slow.start_session("s2", profile="krios")["params"]["threshold"] == 0.3
+        assert main(["session", "list", "--socket", str(slow.socket)]) == 0
+        assert "! the daemon needs a restart to take daemon.http_port" in capsys.readouterr().out
+        waiting = "drpwatch_config_needs_restart 1.0"
+        eventually(lambda: waiting in slow.get("/metrics")[1], 5, "a metric tells")
+
+        slow.config.write_text("[daemon]\nnonsense = 1\n")
+        slow.reload()
+        eventually(lambda: slow.events("reload_failed"), 5, "refused")
+        assert "daemon.nonsense: no such key" in " ".join(slow.control.daemon()["notices"])
+        failed = "drpwatch_config_reload_failed 1.0"
+        eventually(lambda: failed in slow.get("/metrics")[1], 5, "a metric tells")
+        slow.write("b.mrc", 2)
+        slow.picked(2)
 
 
 def test_stopping_does_not_wait_for_a_slow_micrograph(rig: Rig) -> None:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from drpwatch.errors import SessionError, UsageError
 from drpwatch.service.control import (
+    DaemonView,
     Health,
     MicrographCounts,
     MicrographView,
@@ -51,6 +52,7 @@ class FakeControl:
     views: dict[str, SessionView] = field(default_factory=dict)
     requests: list[SessionRequest] = field(default_factory=list)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    notices: tuple[str, ...] = ()
     live: Health = field(default_factory=Health)
     ready: Health = field(default_factory=Health)
 
@@ -142,6 +144,9 @@ class FakeControl:
         if name not in self.views:
             raise SessionError(f"no session is named {name!r}")
         return self.views[name]
+
+    def daemon(self) -> DaemonView:
+        return DaemonView("0.0.0", self.notices)
 
     def liveness(self) -> Health:
         return self.live

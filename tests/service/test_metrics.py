@@ -19,7 +19,7 @@ OURS = {
     "last_new_micrograph_timestamp_seconds", "session_micrographs", "session_picks", "median_picks",
     "session_idle", "expected_end_timestamp_seconds",
     "watch_root_readable", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
-    "heartbeat_timestamp_seconds",
+    "config_reload_failed", "config_needs_restart", "heartbeat_timestamp_seconds",
     "device_ready", "device_memory_bytes", "journal_commit_seconds",
 }  # fmt: skip
 

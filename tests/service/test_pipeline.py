@@ -19,6 +19,7 @@ from drpwatch.service.metrics import Metrics
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.sessions import Sessions
+from drpwatch.service.settings import Settings
 from tests.daemon.fake_picker import FakePickers, sha256_of
 from tests.daemon.rig import write_image
 from tests.session.faults import Faults, FaultyJournal, faulty_disk
@@ -39,7 +40,7 @@ class Plant:
         clock = Clock(wall=lambda: time.time() + self.ahead_s)
         publisher = Publisher(Metrics(), clock)
         self.pipeline = Pipeline(self.journal, config, pickers, publisher, clock)
-        self.control = Sessions(self.journal, self.pipeline, publisher, clock)
+        self.control = Sessions(self.journal, self.pipeline, publisher, clock, Settings(config, None))
 
     def start(self, **params: object) -> None:
         self.pipeline.start()
