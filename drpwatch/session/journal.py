@@ -185,7 +185,7 @@ class Journal(Parameters):
             for name in names:
                 old = self._db.execute(
                     "SELECT id, size_bytes, height_px FROM micrograph WHERE session_id = ? AND name = ?"
-                    " AND latest = 1 AND state IN ('picked', 'failed')",
+                    " AND +latest = 1 AND +state IN ('picked', 'failed')",
                     (session_id, name),
                 ).fetchone()
                 if old is None:
@@ -208,7 +208,7 @@ class Journal(Parameters):
     def _open(self, session_id: int, name: str, now: float) -> int:
         """Return the row to note on: the latest if it is still open, else that of a new generation."""
         row = self._db.execute(
-            "SELECT id, generation, state FROM micrograph WHERE session_id = ? AND name = ? AND latest = 1",
+            "SELECT id, generation, state FROM micrograph WHERE session_id = ? AND name = ? AND +latest = 1",
             (session_id, name),
         ).fetchone()
         if row is not None and row["state"] in ("waiting", "ready"):
@@ -334,7 +334,7 @@ class Journal(Parameters):
         """Take earlier generations out of what the outputs hold; return whether there were any."""
         cursor = self._db.execute(
             "UPDATE micrograph SET published = 0, file_dirty = 0"
-            " WHERE published = 1 AND id <> :id AND (session_id, name) ="
+            " WHERE +published = 1 AND id <> :id AND (session_id, name) ="
             " (SELECT session_id, name FROM micrograph WHERE id = :id)",
             {"id": micrograph_id},
         )

@@ -32,7 +32,11 @@ BATCH_ROWS = 200
 
 
 class Views(Database):
-    """All questions to the journal."""
+    """All questions to the journal.
+
+    A condition such as `+published = 1`, with its plus, keeps SQLite from going through all that is published,
+    which it would do rather than look up one name.
+    """
 
     def session(self, name: str) -> SessionRecord:
         """Return one session.
@@ -93,7 +97,7 @@ class Views(Database):
             It is not ready.
         """
         found = self._all(
-            "SELECT * FROM micrograph WHERE session_id = ? AND name = ? AND latest = 1 AND state = 'ready'",
+            "SELECT * FROM micrograph WHERE session_id = ? AND name = ? AND +latest = 1 AND +state = 'ready'",
             (session.id, name),
         )
         for row in found:
@@ -131,7 +135,7 @@ class Views(Database):
         """Tell whether the outputs hold rows of an earlier generation of this micrograph."""
         found = self._all(
             "SELECT 1 FROM micrograph AS old JOIN micrograph AS new USING (session_id, name)"
-            " WHERE new.id = ? AND old.id <> new.id AND old.published = 1 LIMIT 1",
+            " WHERE new.id = ? AND old.id <> new.id AND +old.published = 1 LIMIT 1",
             (micrograph_id,),
         )
         return bool(found)
@@ -156,7 +160,7 @@ class Views(Database):
         found = self._all(
             "SELECT id, name, yx_score, threshold FROM micrograph"
             " JOIN candidates ON candidates.micrograph_id = micrograph.id"
-            " WHERE session_id = ? AND published = 1 AND n_picks > 0 ORDER BY record_seq DESC LIMIT 1",
+            " WHERE session_id = ? AND +published = 1 AND +n_picks > 0 ORDER BY record_seq DESC LIMIT 1",
             (session_id,),
         )
         return rows.published(found[0]) if found else None
@@ -166,7 +170,7 @@ class Views(Database):
         found = self._all(
             "SELECT id, name, yx_score, threshold FROM micrograph"
             " JOIN candidates ON candidates.micrograph_id = micrograph.id"
-            " WHERE session_id = ? AND published = 1 AND file_dirty = 1 LIMIT ?",
+            " WHERE session_id = ? AND +published = 1 AND file_dirty = 1 LIMIT ?",
             (session_id, limit),
         )
         return [rows.published(row) for row in found]

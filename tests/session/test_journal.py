@@ -107,3 +107,43 @@ def test_medians_are_of_the_newest_and_of_all(scratch: Path) -> None:
     medians = bench.journal.median_picks(bench.session.id)
     assert (medians.newest, medians.all) == (0, sorted(counts)[14])
     bench.close()
+
+
+def test_a_micrograph_costs_the_same_in_a_large_session(scratch: Path) -> None:
+    """In steps of SQLite's machine, so that a busy computer makes no difference."""
+    bench = Bench(scratch, 1.5)
+
+    def steps() -> int:
+        """Let a micrograph come and be picked, and be asked for again."""
+        count = 0
+        bench.drain()
+        name = f"{len(bench.files)}.mrc"
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        bench.journal._db.set_progress_handler(step, 1)
+        bench.appear(name, 1)
+        bench.journal.ready(bench.session, name)
+        bench.drain()
+        bench.repick([name])
+        bench.journal._db.set_progress_handler(None, 0)
+        return count
+
+    steps()
+    small = steps()
+    fields = [
+        row["name"] for row in bench.journal._all("SELECT name FROM pragma_table_info('micrograph')", ())
+    ]
+    rest = ", ".join(name for name in fields if name not in ("id", "name", "generation", "record_seq"))
+    bench.journal._db.execute(
+        f"INSERT INTO micrograph (name, generation, record_seq, {rest})"
+        f" WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)"
+        f" SELECT 'known ' || i, 1, -i, {rest} FROM n JOIN micrograph ON micrograph.name = '0.mrc'"
+        " AND published = 1"
+    )
+    steps()
+    assert steps() < 1.5 * small
+    bench.close()
