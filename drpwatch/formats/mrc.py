@@ -21,7 +21,6 @@ by the name: a gzip file is whole when decompression reaches its end.
 from __future__ import annotations
 
 import errno
-import gzip
 import io
 import os
 import stat
@@ -36,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drpwatch.errors import ChangedWhileReading, IncompleteMicrograph, UnusableMicrograph
+from drpwatch.formats import gunzip
 from drpwatch.micrograph import Fingerprint, ImageHeader
 
 HEADER_BYTES = 1024
@@ -66,7 +66,6 @@ _REFUSED_MODES = {
 }
 _IMOD_STAMP = 1_146_047_817  # "IMOD": the first bit of its flags says that mode 0 is signed
 
-_GZIP_MAGIC = b"\x1f\x8b\x08"
 _MOVIE = "which is a movie in this workflow: give motion-corrected micrographs (MRC)"
 _FOREIGN = {
     b"II*\0": f"a TIFF or EER file, {_MOVIE}",
@@ -80,7 +79,8 @@ _FOREIGN = {
 }
 
 _PIXEL_SIZE_RANGE_ANGSTROM = (0.05, 50.0)
-_DEFLATE_RATIO = 1032  # deflate cannot compress further
+_MOST_RATIO = 100  # of what is in a gzip file to its size; noise stays below 10
+_MOST_COMPRESSED_BYTES = 1 << 31  # of the pixels in a gzip file: twice those of 16k x 16k float32
 
 
 def parse_header(first_bytes: bytes, file_size_bytes: int | None = None) -> ImageHeader:
@@ -144,16 +144,28 @@ def read_header(source: Path | str | int) -> ImageHeader:
 def check_complete(header: ImageHeader, size_bytes: int) -> None:
     """Check that a file of this size holds all pixels that its header promises.
 
-    More bytes than expected are accepted. The size of a compressed file says nothing: `read_pixels`
+    More bytes than expected are accepted. The size of a compressed file says little: `read_pixels`
     finds out.
 
     Raises
     ------
     IncompleteMicrograph
         Bytes are missing.
+    UnusableMicrograph
+        A compressed file would unfold to more than any camera gives.
     """
-    if not header.compressed and size_bytes < header.expected_bytes:
-        raise IncompleteMicrograph(f"have {size_bytes} of {header.expected_bytes} bytes")
+    expected_bytes = header.expected_bytes
+    if not header.compressed:
+        if size_bytes < expected_bytes:
+            raise IncompleteMicrograph(f"have {size_bytes} of {expected_bytes} bytes")
+    elif expected_bytes > _MOST_COMPRESSED_BYTES:
+        raise UnusableMicrograph(
+            f"the compressed file would unfold to {expected_bytes} bytes: decompress it first"
+        )
+    elif size_bytes * _MOST_RATIO < expected_bytes:
+        raise IncompleteMicrograph(
+            f"the compressed file has {size_bytes} bytes, too few for {expected_bytes}"
+        )
 
 
 def read_pixels(
@@ -291,7 +303,7 @@ def _problems_of_reading() -> Iterator[None]:
         yield
     except EOFError as error:
         raise IncompleteMicrograph("the compressed file is not whole") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except zlib.error as error:
         raise UnusableMicrograph(f"damaged gzip file: {error}") from error
     except OSError as error:
         raise IncompleteMicrograph(f"cannot be read now: {error.strerror or error}") from error
@@ -299,20 +311,39 @@ def _problems_of_reading() -> Iterator[None]:
 
 def _is_compressed(descriptor: int) -> bool:
     """Whether the file is gzip, which no MRC header can look like."""
-    return os.pread(descriptor, len(_GZIP_MAGIC), 0) == _GZIP_MAGIC
+    return os.pread(descriptor, len(gunzip.MAGIC), 0) == gunzip.MAGIC
 
 
-def _stream(descriptor: int) -> io.FileIO | gzip.GzipFile:
+def _stream(descriptor: int) -> io.RawIOBase:
     """Return the file from its start, decompressed; closing it leaves the descriptor open."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     raw = io.FileIO(descriptor, closefd=False)
-    return gzip.GzipFile(fileobj=raw, mode="rb") if _is_compressed(descriptor) else raw
+    return gunzip.Gunzip(raw) if _is_compressed(descriptor) else raw
+
+
+def _read_into(stream: io.RawIOBase, view: memoryview) -> int:
+    """Fill a buffer from a stream, and return how much of it: less at the end of the file."""
+    filled = 0
+    while filled < len(view) and (count := stream.readinto(view[filled:])):
+        filled += count
+    return filled
+
+
+def _skip(stream: io.RawIOBase, count_bytes: int) -> None:
+    """Pass over the next bytes of a stream."""
+    if stream.seekable():
+        stream.seek(count_bytes, os.SEEK_CUR)
+        return
+    scratch = memoryview(bytearray(1 << 16))
+    while count_bytes and (count := stream.readinto(scratch[: min(count_bytes, len(scratch))])):
+        count_bytes -= count
 
 
 def _read_header(descriptor: int) -> ImageHeader:
     """Read and parse the header, looking into a gzip file."""
     with _problems_of_reading(), _stream(descriptor) as stream:
-        header = parse_header(stream.read(HEADER_BYTES))
+        start = bytearray(HEADER_BYTES)
+        header = parse_header(bytes(start[: _read_into(stream, memoryview(start))]))
         return replace(header, compressed=_is_compressed(descriptor))
 
 
@@ -321,23 +352,18 @@ def _fill(
 ) -> npt.NDArray[np.uint8]:
     """Return (data_bytes,) the stored bytes of the pixels."""
     # Nothing is allocated on the word of a header alone.
-    most_bytes = size_bytes * (_DEFLATE_RATIO if _is_compressed(descriptor) else 1)
-    if most_bytes < header.expected_bytes:
-        raise IncompleteMicrograph(f"have {size_bytes} of {header.expected_bytes} bytes")
+    check_complete(replace(header, compressed=_is_compressed(descriptor)), size_bytes)
     if out is None:
         out = np.empty(header.data_bytes, dtype=np.uint8)
     elif out.dtype != np.uint8 or out.ndim != 1 or out.size < header.data_bytes:
         raise ValueError(f"the buffer must be (n >= {header.data_bytes},) uint8, not {out.shape} {out.dtype}")
     raw = out[: header.data_bytes]
-    view, filled = raw.data, 0
     with _stream(descriptor) as stream:
-        stream.seek(header.data_offset_bytes)
-        while filled < len(view):
-            count = stream.readinto(view[filled:])
-            if not count:
-                have = header.data_offset_bytes + filled
-                raise IncompleteMicrograph(f"have {have} of {header.expected_bytes} bytes")
-            filled += count
+        _skip(stream, header.data_offset_bytes)
+        filled = _read_into(stream, raw.data)
+        if filled < len(raw):
+            have = header.data_offset_bytes + filled
+            raise IncompleteMicrograph(f"have {have} of {header.expected_bytes} bytes")
         stream.read(1)  # at the end of a gzip file this verifies its checksum
     return raw
 

@@ -207,6 +207,9 @@ def build(kinds: dict[str, Callable[[], Network]], name: str, tensors: dict[str,
     if name not in kinds:
         raise WeightsError(f"unknown architecture {name!r}; this version knows {', '.join(kinds)}")
     network = kinds[name]()
+    expected = network.state_dict()
+    if any(key in expected and one.dtype != expected[key].dtype for key, one in tensors.items()):
+        raise WeightsError(f"the tensors of the architecture {name!r} are of another number type")
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from drpwatch.errors import UnusableMicrograph
 from drpwatch.micrograph import PickParams
 
+Kind = Literal["robust", "reference"]
 Region = tuple[slice, slice]
 
 _OUTLIER_SIGMAS = 10.0  # hot pixels ring in Fourier space
@@ -29,7 +30,7 @@ _MOST_WORKING_PIXELS = 256_000_000
 class Preprocessing:
     """Constants that belong to a set of weights and travel with them."""
 
-    kind: Literal["robust", "reference"] = "robust"
+    kind: Kind = "robust"
     working_diameter_px: float = 18.0
     illumination_sigma_px: float = 36.0  # in the working image
     clip_sigmas: float = 6.0

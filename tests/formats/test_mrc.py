@@ -3,8 +3,10 @@
 import gzip
 import os
 import struct
+import time
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from drpwatch.errors import ChangedWhileReading, IncompleteMicrograph, MicrographError, UnusableMicrograph
 from drpwatch.formats import mrc
 from drpwatch.micrograph import Fingerprint
+from tests.bench.fuzz_mrc import fuzz
 
 MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 STAMPS = {
@@ -279,8 +282,34 @@ class TestRefused:
         header = mrc.read_header(path)
         content[-6] ^= 255  # in the checksum
         path.write_bytes(content)
-        with pytest.raises(UnusableMicrograph, match="damaged gzip file: CRC check failed"):
+        with pytest.raises(UnusableMicrograph, match=r"damaged gzip file: .*incorrect data check"):
             mrc.read_pixels(path, header)
+
+    def test_gzip_files_of_other_writers(self, tmp_path):
+        """Several members, empty ones among them, a name and a comment in the header, padding."""
+        content = mrc_bytes(image())
+        named = bytearray(gzip.compress(content[:700]))
+        named[3] = 0x18  # name and comment follow the first ten bytes
+        parts = [bytes(named[:10]) + b"a.mrc\0why\0" + bytes(named[10:])]
+        parts += [gzip.compress(b""), gzip.compress(content[700:1100]), gzip.compress(content[1100:])]
+        for joint, end in ((b"", b""), (b"\0" * 512, b"\0" * 300_000)):
+            path = tmp_path / "a.mrc.gz"
+            path.write_bytes(joint.join(parts) + end)
+            np.testing.assert_array_equal(read(path), image())
+            path.write_bytes(joint.join(parts) + end + b"rubbish")
+            with pytest.raises(UnusableMicrograph, match="damaged gzip file"):
+                read(path)
+            path.write_bytes(joint.join(parts)[:-4])
+            with pytest.raises(IncompleteMicrograph, match="the compressed file is not whole"):
+                read(path)
+
+    def test_a_gzip_file_that_is_all_name_keeps_nobody_busy(self, tmp_path):
+        path = tmp_path / "a.mrc.gz"
+        path.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * 50_000_000)
+        started_s = time.process_time()
+        with pytest.raises(IncompleteMicrograph, match="the compressed file is not whole"):
+            mrc.read_header(path)
+        assert time.process_time() - started_s < 2.0
 
 
 class TestNotAFile:
@@ -357,9 +386,46 @@ class TestMemory:
         header = mrc.read_header(path)
         tracemalloc.start()
         try:
-            with pytest.raises(IncompleteMicrograph, match="of 17179345924 bytes"):
+            with pytest.raises(MicrographError, match="17179345924 bytes"):
                 mrc.read_pixels(path, header)
             assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        ("side_px", "problem", "reason"),
+        [
+            (2000, IncompleteMicrograph, r"has \d+ bytes, too few for 16001024"),
+            (30_000, UnusableMicrograph, "would unfold to 3600001024 bytes: decompress it first"),
+        ],
+    )
+    def test_a_gzip_bomb_is_refused_before_it_unfolds(self, tmp_path, side_px, problem, reason):
+        """A blank image compresses a thousandfold, a micrograph does not tenfold."""
+        pack = zlib.compressobj(wbits=31)
+        content = pack.compress(mrc_bytes(image(), nx=side_px, ny=side_px)[:1024])
+        content += b"".join(pack.compress(bytes(1 << 20)) for _ in range(16)) + pack.flush()
+        path = tmp_path / "bomb.mrc.gz"
+        path.write_bytes(content)
+        header = mrc.read_header(path)
+        tracemalloc.start()
+        try:
+            with pytest.raises(problem, match=reason):
+                mrc.check_complete(header, path.stat().st_size)
+            with pytest.raises(problem, match=reason):
+                mrc.read_pixels(path, header)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
+
+    def test_a_long_extended_header_that_is_compressed_is_passed_over(self, tmp_path):
+        path = tmp_path / "a.mrc.gz"
+        pixels = np.random.default_rng(0).normal(size=(500, 500)).astype("f4")
+        path.write_bytes(gzip.compress(mrc_bytes(pixels, extended_header=bytes(50_000_000)), 1))
+        header = mrc.read_header(path)
+        tracemalloc.start()
+        try:
+            np.testing.assert_array_equal(mrc.read_pixels(path, header), pixels)
+            assert tracemalloc.get_traced_memory()[1] < 12_000_000
         finally:
             tracemalloc.stop()
 
@@ -391,6 +457,15 @@ def test_no_header_crashes_the_reader(tmp_path, dtype, edits, size_bytes, compre
     else:
         assert reason.strip()
         assert "\n" not in reason
+
+
+def test_a_short_run_of_the_bench_that_damages_files():
+    findings = fuzz(2000, seed=0)
+    assert findings.cases == 2000
+    assert findings.read > 200
+    assert findings.refused.keys() == {"IncompleteMicrograph", "UnusableMicrograph"}
+    assert (findings.crashes, findings.greedy) == ([], [])
+    assert findings.slowest_s < 1.0
 
 
 @settings(max_examples=100, deadline=None)
