@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
-from drpwatch.cli import demo, deploy, evaluate, export, model, pick, run, session, simulate, train
+from drpwatch.cli import demo, deploy, doctor, evaluate, export, model, pick, run, session, simulate, train
 from drpwatch.errors import DrpwatchError
 from drpwatch.text import printable
 
@@ -50,6 +50,7 @@ def _register() -> None:
     app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
     app.command(rich_help_panel=DAEMON_PANEL)(deploy.deploy)
+    app.command(rich_help_panel=DAEMON_PANEL)(doctor.doctor)
     app.command(rich_help_panel=FILES_PANEL)(pick.pick)
     app.command(rich_help_panel=FILES_PANEL)(evaluate.evaluate)
     app.command(rich_help_panel=FILES_PANEL)(export.export)

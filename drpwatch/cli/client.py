@@ -55,6 +55,10 @@ class ControlClient:
         """Return what there is to know about the daemon itself."""
         return self.get("/api/v1/daemon")
 
+    def health(self) -> Json:
+        """Return whether micrographs are being picked and recorded, and why if they are not."""
+        return self._ask("GET", "/readyz", None, answers=(503,))
+
     def session(self, name: str) -> Json:
         """Return one session with its waiting, failed and newest micrographs."""
         return self.get(f"{SESSIONS}/{quote(name, safe='')}")
@@ -88,7 +92,7 @@ class ControlClient:
         """Return the answer to POST."""
         return self._ask("POST", path, body)
 
-    def _ask(self, method: str, path: str, body: Json | None) -> Json:
+    def _ask(self, method: str, path: str, body: Json | None, *, answers: tuple[int, ...] = ()) -> Json:
         connection = _UnixConnection(self._path, self._timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
@@ -101,7 +105,7 @@ class ControlClient:
             raise _stranger(self._path) from error
         finally:
             connection.close()
-        return self._judge(status, content)
+        return self._judge(200 if status in answers else status, content)
 
     def _judge(self, status: int, content: bytes) -> Json:
         """Return the answer, or raise the refusal that it is."""

@@ -33,7 +33,7 @@ def print_list(views: list[Json]) -> None:
 def print_notices(notices: list[str]) -> None:
     """Print what somebody should know about the daemon itself."""
     for notice in notices:
-        print(f"  ! {notice}")
+        print(f"  ! {printable(notice)}")
 
 
 def print_understood(view: Json) -> None:

@@ -31,6 +31,7 @@ from drpwatch.service.state import StateDirectory
 from drpwatch.service.systemd import Notifier
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING
+from drpwatch.watch.hints import is_silent
 from drpwatch.watch.scan import filesystem_type
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,6 @@ log = structlog.get_logger(__name__)
 _TICK_S = 2.0
 _STARTING_TICK_S = 0.2
 _START_EXTENSION_S = 60.0  # asked of systemd again and again while the device is waited for
-_NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "fuse.sshfs")
 
 
 def run(
@@ -239,7 +239,7 @@ class Daemon:
 
     def _warn_of_network_state(self, path: Path) -> None:
         kind = filesystem_type(path)
-        if kind.startswith(_NETWORK):
+        if is_silent(kind):
             log.warning("state_dir_on_network", state_dir=path, file_system=kind)
 
 

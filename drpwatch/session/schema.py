@@ -142,6 +142,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def check(path: Path) -> None:
+    """Look whether `connect` would take a journal that is there, and change nothing; raises what it raises."""
+    with _explained(path):
+        if not _is_absent(path):
+            _check(path)
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into a sentence."""

@@ -30,6 +30,12 @@ _SILENT = re.compile(
 )
 """File systems whose other writers inotify never hears of; the API appears to work on them."""
 
+
+def is_silent(file_system: str) -> bool:
+    """Tell whether a type of file system is of that kind, because its files are on another machine."""
+    return _SILENT.fullmatch(file_system) is not None
+
+
 _EVENTS: list[type[FileSystemEvent]] = [
     # Not opens and reads: those are our own. Not each write: a file says when it is closed.
     FileCreatedEvent,
@@ -81,7 +87,7 @@ class Hints:
         self.stop()
         self._watched = identity
         kind = filesystem_type(self.root)
-        if _SILENT.fullmatch(kind):
+        if is_silent(kind):
             self.reason = f"{self.root} is on {kind}, where other machines' writes cause no events"
             return
         self._start()
