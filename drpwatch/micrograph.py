@@ -129,6 +129,8 @@ class ReadyMicrograph:
     weights_sha256: str | None = (
         None  # of the weights to pick with; None: whatever the model's name stands for
     )
+    asked: bool = False  # somebody wants it picked again, whether or not the file has changed
+    content: str | None = None  # checksum of the pixels, once they were read
 
 
 @dataclass(frozen=True, slots=True)

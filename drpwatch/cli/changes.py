@@ -167,6 +167,8 @@ def _repick(client: ControlClient, name: str, body: Json, as_json: bool) -> None
     else:
         n = answer["count"]
         print(f"session {name}: {n} {'micrograph is' if n == 1 else 'micrographs are'} picked again")
+        if answer["missing"]:
+            print(f"  {answer['missing']} not, for their files are not there any more; their picks stay")
 
 
 def _written(client: ControlClient, name: str) -> Json:

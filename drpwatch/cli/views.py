@@ -88,6 +88,7 @@ def print_session(view: Json) -> None:
             ("micrographs", ", ".join(f"{counts[state]} {state}" for state in counts)),
             ("parameters", f"version {view['params_version']}{_outdated(view)}"),
             ("picks", f"{view['picks']}{_per_micrograph(view)}"),
+            *_missing(view),
             ("per hour", _rate(view["micrographs_per_hour"])),
             ("last recorded", ago(view["last_recorded_at"]) + (", idle" if view["idle"] else "")),
         ]
@@ -104,7 +105,7 @@ def _print_micrographs(title: str, micrographs: list[Json], total: int, when: st
     more = f" (the last {len(shown)} of {total})" if len(shown) < total else ""
     print(f"\n{title}{more}:")
     rows = [
-        (one["name"], one["state"], _picks(one), ago(one[when]), _picked_with(one), one["reason"] or "")
+        (one["name"], one["state"], _picks(one), ago(one[when]), _picked_with(one), _reason(one))
         for one in shown
     ]
     print_table(("MICROGRAPH", "STATE", "PICKS", "WHEN", "WITH", "REASON"), rows, right=("PICKS",))
@@ -136,6 +137,19 @@ def _picked_with(micrograph: Json) -> str:
     outdated = ", outdated" if micrograph["outdated"] else ""
     threshold, weights = micrograph["threshold"], micrograph["weights_sha256"]
     return f"v{micrograph['params_version']}, {threshold:g}, {weights[:8]}{outdated}"
+
+
+def _reason(micrograph: Json) -> str:
+    """Return why it waits or failed, and whether its file is still there."""
+    missing = "source missing" if micrograph["source_missing"] else None
+    return "; ".join(text for text in (micrograph["reason"], missing) if text)
+
+
+def _missing(view: Json) -> list[tuple[str, str]]:
+    """Return a field, if there are micrographs whose file is not there any more."""
+    if not view["sources_missing"]:
+        return []
+    return [("source missing", f"{view['sources_missing']} micrographs; what was picked of them stays")]
 
 
 def _sha256(weights: str | None) -> str:

@@ -55,6 +55,7 @@ class MicrographView:
     weights_sha256: str | None  # of those that picked it
     params_version: int | None  # that it was picked with
     outdated: bool  # picked with other parameters or weights than those in force
+    source_missing: bool  # its file is not there any more; what was picked of it stays
     first_seen_at: float
     ready_at: float | None
     recorded_at: float | None
@@ -87,6 +88,7 @@ class SessionView:
     behind: bool  # the outputs are still to be brought to what the journal says
     expected_end_at: float | None = None
     backfill: str = ALL
+    sources_missing: int = 0  # recorded micrographs whose file is not there any more
     idle: bool = False  # nothing new came for session.idle_after_s
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
     ready: tuple[MicrographView, ...] = ()
@@ -118,10 +120,11 @@ class Repicked:
 
     session: SessionView
     count: int  # of the micrographs that will be picked again
+    missing: int = 0  # of those that cannot be, for their file is not there any more
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"session": self.session.as_dict(), "count": self.count}
+        return {"session": self.session.as_dict(), "count": self.count, "missing": self.missing}
 
 
 @dataclass(frozen=True, slots=True)

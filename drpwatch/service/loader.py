@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.publish import Publisher
+from drpwatch.service.repeats import Repeats, checksum
 
 _IDLE_WAIT_S = 1.0
 _RETRY_S = 1.0
@@ -50,6 +51,7 @@ class Loader:
         loaded: Channel[Loaded],
         outcomes: Channel[Outcome],
         put_back: Callable[[ReadyMicrograph, str], None],
+        repeats: Repeats,
         publisher: Publisher,
         heartbeats: Heartbeats,
     ) -> None:
@@ -59,6 +61,7 @@ class Loader:
         self._loaded = loaded
         self._outcomes = outcomes
         self._put_back = put_back
+        self._repeats = repeats
         self._publisher = publisher
         self._heartbeats = heartbeats
 
@@ -101,10 +104,32 @@ class Loader:
             self._publisher.crashed(self.name, error)
             self._fail(ready, f"unexpected {type(error).__name__} while reading: {error}", abandon)
         else:
+            ready = replace(ready, content=checksum(ready.header, pixels))
             item = Loaded(ready, pixels, buffer, time.perf_counter() - started)
-            if not self._loaded.put(item, abandon, self._beat):
+            if not self._is_repeat(item, abandon) and not self._loaded.put(item, abandon, self._beat):
                 self._return(buffer)
                 self._dispatcher.done(ready)
+
+    def _is_repeat(self, item: Loaded, abandon: threading.Event) -> bool:
+        """Record what was picked of the same pixels before, if anything was."""
+        ready = item.ready
+        try:
+            kept, picks = self._repeats.keep(ready), None
+            if not kept:
+                picks = self._repeats.picks(ready)
+        except DrpwatchError as error:  # pick it, then
+            self._publisher.problem("journal", ready.session, str(error))
+            return False
+        if kept:
+            self._dispatcher.done(ready)
+        elif picks is None:
+            return False
+        elif not self._outcomes.put(
+            Outcome(ready, picks, seconds={"read": item.read_s}), abandon, self._beat
+        ):
+            self._dispatcher.done(ready)
+        self._return(item.buffer)
+        return True
 
     def _fail(self, ready: ReadyMicrograph, reason: str, abandon: threading.Event) -> None:
         if not self._outcomes.put(Outcome(ready, None, failure=reason), abandon, self._beat):

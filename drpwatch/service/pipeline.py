@@ -26,6 +26,7 @@ from drpwatch.service.metrics import LOOPS
 from drpwatch.service.picking import PickerFactory, Picking
 from drpwatch.service.publish import Publisher
 from drpwatch.service.recorder import Recorder
+from drpwatch.service.repeats import Repeats
 from drpwatch.service.scanner import Scanner
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
@@ -98,6 +99,7 @@ class Pipeline:
             self._loaded,
             self._outcomes,
             self.scanner.put_back,
+            Repeats(self._journal, self._publisher),
             self._publisher,
             self.heartbeats,
         )

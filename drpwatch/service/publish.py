@@ -41,6 +41,18 @@ class Publisher:
         self.metrics.errors.labels(kind="file").inc()
         log.warning("micrograph_failed", session=session, micrograph=name, reason=reason)
 
+    def only_touched(self, session: str, name: str) -> None:
+        """Tell that a file changed and has the same pixels as before."""
+        log.info("micrograph_only_touched", session=session, micrograph=name)
+
+    def moved(self, session: str, before: str, name: str) -> None:
+        """Tell that a micrograph has the pixels of one that is not there any more."""
+        log.info("micrograph_moved", session=session, micrograph=name, before=before)
+
+    def source(self, session: str, name: str, *, missing: bool) -> None:
+        """Tell that a file of which something is recorded is not there any more, or there again."""
+        log.info("source_missing" if missing else "source_back", session=session, micrograph=name)
+
     def put_back(self, session: str, name: str, reason: str) -> None:
         """Tell that a micrograph was no longer whole when it was read."""
         log.info("micrograph_put_back", session=session, micrograph=name, reason=reason)

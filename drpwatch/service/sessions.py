@@ -126,18 +126,19 @@ class Sessions:
                 f"session {name}: cannot pick again in a session that is {session.state}; reopen it first"
             )
         states = [MicrographState.FAILED] if which is Which.FAILED else _RECORDED
-        names = [
-            record.name
+        chosen = [
+            record
             for record in reversed(self._journal.micrographs(session.id, states))
             if (which is not Which.OUTDATED or record.outdated) and _matches(record.name, glob)
         ]
-        if glob is not None and not names:
+        names = [record.name for record in chosen if not record.source_missing]
+        if glob is not None and not chosen:
             kind = "" if which is Which.RECORDED else f"{which} "
             raise UsageError(f"session {name}: no {kind}micrograph that is recorded matches {glob!r}")
         ready, waiting = self._journal.pick_again(session.id, names, self._clock.wall())
         self._pipeline.scanner.look_again(name, waiting)
         self._pipeline.dispatcher.ring()
-        return Repicked(self._view(session), len(ready) + len(waiting))
+        return Repicked(self._view(session), len(ready) + len(waiting), len(chosen) - len(names))
 
     def _changed_params(self, name: str) -> SessionView:
         session = self._journal.session(name)
@@ -251,6 +252,7 @@ class Sessions:
             behind=session.id in self._journal.sessions_behind(),
             expected_end_at=session.expected_end_at,
             backfill=session.backfill,
+            sources_missing=totals.sources_missing,
             idle=watched and self._pipeline.idleness.is_idle(spec.name),
         )
 
@@ -276,6 +278,7 @@ def _micrograph(record: MicrographRecord) -> MicrographView:
         weights_sha256=record.weights_sha256,
         params_version=record.params_version,
         outdated=record.outdated,
+        source_missing=record.source_missing,
         first_seen_at=record.first_seen_at,
         ready_at=record.ready_at,
         recorded_at=record.recorded_at,

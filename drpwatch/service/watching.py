@@ -15,7 +15,7 @@ from drpwatch.service.publish import Publisher
 from drpwatch.session.journal import LOOK_AGAIN, Journal
 from drpwatch.session.lifecycle import SessionState, Verb
 from drpwatch.session.records import MicrographState, SessionRecord
-from drpwatch.watch.discovery import Discovery, Ready, Rejected, Verdict, Waiting
+from drpwatch.watch.discovery import GONE, Back, Discovery, Event, Gone, Ready, Rejected, Waiting
 from drpwatch.watch.hints import Hints
 from drpwatch.watch.scan import NameFilter
 
@@ -59,17 +59,17 @@ class SessionWatch:
         self._clock = clock
         self._discovery = Discovery(spec.watch_root, spec.glob, config.settle_s, config.incomplete_after_s)
         self._hints = Hints(spec.watch_root, NameFilter(spec.glob), wake, enabled=config.hints)
-        finished = (MicrographState.READY, MicrographState.PICKED, MicrographState.FAILED)
+        self._passed_over = journal.passed_over(session.id)
         # What failed without its file being known (it was gone) may come back, so it is not finished.
-        self._known: dict[str, Fingerprint | None] = {**journal.passed_over(session.id)}
-        self._known |= {
-            record.name: record.fingerprint
-            for record in journal.micrographs(session.id, finished)
-            if record.fingerprint is not None
+        self._known: dict[str, Fingerprint | None] = {
+            **self._passed_over,
+            **journal.fingerprints(session.id),
         }
         # Of these a look tells what became of them, also of those that are gone.
         waiting = journal.micrographs(session.id, [MicrographState.WAITING])
-        self._discovery.recall({record.name: record.reason or "" for record in waiting})
+        self._discovery.recall(
+            {record.name: record.reason or "" for record in waiting}, journal.missing_sources(session.id)
+        )
         self._next_full_s = clock.monotonic()
         self._changed_s: dict[str, float] = {}  # waiting name -> when its reason last changed
         self._unread: dict[str, _Unread] = {}
@@ -99,6 +99,7 @@ class SessionWatch:
         self._unread[ready.name] = _Unread(ready.fingerprint, reason, since_s)
         self._known.pop(ready.name, None)
         self._changed_s[ready.name] = now_s
+        self._discovery.recall({ready.name: reason})  # a look tells what became of it, also if it is gone
 
     def look_again(self, names: Iterable[str]) -> None:
         """Take it that the journal has these names waiting, though their files may be as they were."""
@@ -156,7 +157,7 @@ class SessionWatch:
 
     # ---- events ---------------------------------------------------------------------------------
 
-    def _judge(self, event: Verdict, now_s: float, *, draining: bool) -> Verdict:
+    def _judge(self, event: Event, now_s: float, *, draining: bool) -> Event:
         """Give up on a file that looks whole and unchanged, but could not be read whole for too long."""
         unread = self._unread.get(event.name)
         if unread is None or not isinstance(event, Ready):
@@ -172,7 +173,7 @@ class SessionWatch:
             return event
         return Rejected(event.name, f"{unread.reason}, unchanged for {unchanged_s:.0f} s", event.fingerprint)
 
-    def _take_in(self, events: list[Verdict]) -> int:
+    def _take_in(self, events: list[Event]) -> int:
         """Write events to the journal, all or none of them."""
         if self._allowed is not None:
             events = [event for event in events if event.name in self._allowed]
@@ -183,6 +184,7 @@ class SessionWatch:
             with self._journal.transaction():
                 # Asked here: since the look began it may have been paused.
                 is_first = self._journal.session(self.name).state is SessionState.WAITING
+                is_first = is_first and any(not isinstance(event, Gone | Back) for event in events)
                 if is_first:
                     self._journal.advance(self.name, Verb.FOUND, self._clock.wall())
                 for event in events:
@@ -197,9 +199,12 @@ class SessionWatch:
             self._publisher.state(self.name, SessionState.RUNNING)
         return self._tell(events, failed)
 
-    def _write(self, event: Verdict) -> str | None:
+    def _write(self, event: Event) -> str | None:
         """Write one event; return the reason if the micrograph failed with it."""
         now = self._clock.wall()
+        if isinstance(event, Gone | Back):
+            self._write_source(event)
+            return None
         if isinstance(event, Waiting):
             self._journal.note_waiting(self._id, event.name, event.reason, now)
             return None
@@ -214,11 +219,24 @@ class SessionWatch:
             self._journal.note_ready(self._id, event.name, event.header, event.fingerprint, now)
         return reason
 
-    def _tell(self, events: list[Verdict], failed: dict[str, str]) -> int:
+    def _write_source(self, event: Gone | Back) -> None:
+        """Write what became of a file of which something may be recorded."""
+        name = event.name
+        if isinstance(event, Gone):
+            restored = self._journal.note_gone(self._id, name, GONE)
+            if restored is not None:
+                self._known[name] = restored
+        elif not self._journal.note_back(self._id, name) and name not in self._passed_over:
+            self._known.pop(name, None)  # it had moved away: now it is a new one
+
+    def _tell(self, events: list[Event], failed: dict[str, str]) -> int:
         """Remember and publish what is in the journal now; return how many micrographs became ready."""
         now_s = self._clock.monotonic()
         ready = 0
         for event in events:
+            if isinstance(event, Gone | Back):
+                self._publisher.source(self.name, event.name, missing=isinstance(event, Gone))
+                continue
             if isinstance(event, Waiting):
                 self._changed_s[event.name] = now_s
                 self._publisher.waiting(self.name, event.name, event.reason)

@@ -80,6 +80,13 @@ class Database:
         if self._depth == 0 and self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    def _latest(self, session_id: int, name: str) -> sqlite3.Row | None:
+        """Return the row of the latest generation of a micrograph."""
+        found = self._all(
+            "SELECT * FROM micrograph WHERE session_id = ? AND name = ? AND +latest = 1", (session_id, name)
+        )
+        return found[0] if found else None
+
     def _all(self, sql: str, values: tuple[Any, ...] | dict[str, Any]) -> list[sqlite3.Row]:
         """Run one reading statement."""
         with self._lock:

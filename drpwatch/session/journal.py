@@ -16,7 +16,6 @@ from drpwatch.errors import SessionError
 from drpwatch.micrograph import Fingerprint, ImageHeader, Outcome, Picks
 from drpwatch.session import rows
 from drpwatch.session.lifecycle import SessionState, Verb, advance
-from drpwatch.session.parameters import Parameters
 from drpwatch.session.records import (
     Crash,
     CrashKind,
@@ -26,6 +25,7 @@ from drpwatch.session.records import (
     SessionRecord,
     SessionSpec,
 )
+from drpwatch.session.sources import Sources
 
 LOOK_AGAIN = "to be looked at again"
 MOST_CRASHES = 2
@@ -38,8 +38,12 @@ _FILE = (
 )
 
 
-class Journal(Parameters):
-    """All that must survive; see `Views` for the questions that it answers, `Parameters` for their changes."""
+class Journal(Sources):
+    """All that must survive.
+
+    See `Views` for the questions that it answers, `Parameters` for changes of these, `Sources` for what becomes
+    of files.
+    """
 
     def add_session(
         self, spec: SessionSpec, now: float, weights: PinnedWeights | None = None
@@ -108,7 +112,8 @@ class Journal(Parameters):
         with self.transaction():
             micrograph_id = self._open(session_id, name, now)
             self._db.execute(
-                "UPDATE micrograph SET state = 'waiting', reason = ? WHERE id = ?", (reason, micrograph_id)
+                "UPDATE micrograph SET state = 'waiting', reason = ?, source_missing = 0 WHERE id = ?",
+                (reason, micrograph_id),
             )
 
     def note_ready(
@@ -120,7 +125,7 @@ class Journal(Parameters):
         with self.transaction():
             micrograph_id = self._open(session_id, name, now)
             self._db.execute(
-                "UPDATE micrograph SET state = 'ready', reason = NULL, ready_at = ?, height_px = ?,"
+                "UPDATE micrograph SET state = 'ready', reason = NULL, source_missing = 0, ready_at = ?, height_px = ?,"
                 " width_px = ?, dtype = ?, data_offset_bytes = ?, compressed = ?,"
                 " pixel_y_angstrom = ?, pixel_x_angstrom = ? WHERE id = ?",
                 (now, *image, *pixel_size, micrograph_id),
@@ -143,13 +148,6 @@ class Journal(Parameters):
             self._finish(micrograph_id, session_id, now, reason=reason)
             if self._unpublish_older(micrograph_id):
                 self._soil(session_id)
-
-    def _mark(self, micrograph_id: int, fingerprint: Fingerprint) -> None:
-        """Keep which state of the file is meant."""
-        self._db.execute(
-            "UPDATE micrograph SET size_bytes = ?, mtime_ns = ?, inode = ? WHERE id = ?",
-            (fingerprint.size_bytes, fingerprint.mtime_ns, fingerprint.inode, micrograph_id),
-        )
 
     def put_back(self, micrograph_id: int, reason: str) -> None:
         """Let a ready micrograph wait again: it changed before it was read."""
@@ -191,6 +189,7 @@ class Journal(Parameters):
                 if old is None:
                     continue
                 micrograph_id = self._open(session_id, name, now)
+                self._db.execute("UPDATE micrograph SET asked = 1 WHERE id = ?", (micrograph_id,))
                 known = old["size_bytes"] is not None and old["height_px"] is not None
                 if known:
                     self._db.execute(
@@ -207,20 +206,17 @@ class Journal(Parameters):
 
     def _open(self, session_id: int, name: str, now: float) -> int:
         """Return the row to note on: the latest if it is still open, else that of a new generation."""
-        row = self._db.execute(
-            "SELECT id, generation, state FROM micrograph WHERE session_id = ? AND name = ? AND +latest = 1",
-            (session_id, name),
-        ).fetchone()
+        row = self._latest(session_id, name)
         if row is not None and row["state"] in ("waiting", "ready"):
             return int(row["id"])
-        generation = 1
         if row is not None:
-            generation = row["generation"] + 1
             self._db.execute("UPDATE micrograph SET latest = 0 WHERE id = ?", (row["id"],))
+        # There may be generations though none is the latest: the file had moved away.
         cursor = self._db.execute(
             "INSERT INTO micrograph (session_id, name, generation, state, first_seen_at)"
-            " VALUES (?, ?, ?, 'waiting', ?)",
-            (session_id, name, generation, now),
+            " SELECT :session_id, :name, coalesce(max(generation), 0) + 1, 'waiting', :now FROM micrograph"
+            " WHERE session_id = :session_id AND name = :name",
+            {"session_id": session_id, "name": name, "now": now},
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -248,12 +244,13 @@ class Journal(Parameters):
             self._finish(ready.micrograph_id, session_id, now, outcome.failure, picks, outcome.seconds)
             moved = self.revision(session_id) != revision
             self._db.execute(
-                "UPDATE micrograph SET params_id = ?, file_dirty = ? WHERE id = ?",
-                (ready.params_id, int(moved and picks is not None), ready.micrograph_id),
+                "UPDATE micrograph SET params_id = ?, file_dirty = ?, content = ? WHERE id = ?",
+                (ready.params_id, int(moved and picks is not None), ready.content, ready.micrograph_id),
             )
             self.set_outputs(session_id, lengths, revision)
             if self._unpublish_older(ready.micrograph_id):
                 self._soil(session_id)
+            self._retire_moved(session_id, ready.name)
             return outcome
 
     def note_crash(self, crash: Crash, now: float) -> tuple[str, str] | None:

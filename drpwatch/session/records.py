@@ -134,6 +134,7 @@ class MicrographRecord:
     params_id: int | None = None  # of the parameters that it was picked with
     params_version: int | None = None
     outdated: bool = False  # picked with other parameters or weights than those in force
+    source_missing: bool = False  # its file is not there any more
 
 
 class CrashKind(StrEnum):
@@ -185,6 +186,7 @@ class Totals:
     failed: int
     picks: int
     last_recorded_at: float | None
+    sources_missing: int = 0  # of the recorded ones, those whose file is not there any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ def ready(row: sqlite3.Row, of: SessionRecord) -> ReadyMicrograph:
         params=of.spec.params,
         ready_at=row["ready_at"],
         weights_sha256=of.params.weights.sha256 if of.params.weights is not None else None,
+        asked=bool(row["asked"]),
     )
 
 
@@ -123,6 +124,7 @@ def micrograph(row: sqlite3.Row) -> MicrographRecord:
         params_id=row["params_id"],
         params_version=row["version"],
         outdated=bool(row["outdated"]),
+        source_missing=bool(row["source_missing"]),
     )
 
 

@@ -108,6 +108,13 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX crash_by_micrograph ON crash (micrograph_id);
     """,
+    """
+    ALTER TABLE micrograph ADD COLUMN content TEXT;  -- checksum of what was picked; NULL: from before there was one
+    ALTER TABLE micrograph ADD COLUMN source_missing INTEGER NOT NULL DEFAULT 0;  -- the file is not there any more
+    ALTER TABLE micrograph ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;  -- somebody wants it picked again
+    CREATE INDEX micrograph_by_content ON micrograph (session_id, content) WHERE content IS NOT NULL;
+    CREATE INDEX micrograph_by_absence ON micrograph (session_id) WHERE source_missing = 1;
+    """,
 )
 
 

@@ -271,10 +271,19 @@ class Views(Database):
             (session_id,),
         )
         return Totals(
+            sources_missing=self._count_missing(session_id),
             **{state.value: count for state, count in counts.items()},
             picks=int(sums["picks"]),
             last_recorded_at=sums["last"],
         )
+
+    def _count_missing(self, session_id: int) -> int:
+        (row,) = self._all(
+            "SELECT count(*) AS n FROM micrograph WHERE session_id = ? AND source_missing = 1 AND latest = 1"
+            " AND state IN ('picked', 'failed')",
+            (session_id,),
+        )
+        return int(row["n"])
 
     def recorded_since(self, session_id: int, since: float) -> int:
         """Return how many micrographs were recorded after `since`."""

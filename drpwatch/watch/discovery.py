@@ -8,7 +8,7 @@ puts it among the known ones before the next look; one that takes it from there 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,11 +19,29 @@ from drpwatch.watch.probe import probe as probe_file
 from drpwatch.watch.scan import Listing, NameFilter, scan, sight
 from drpwatch.watch.settle import FoundBy, Probe, Ready, Rejected, Settler, Verdict, Waiting
 
-__all__ = ["Discovery", "Ready", "Rejected", "Verdict", "Waiting"]
+__all__ = ["Back", "Discovery", "Event", "Gone", "Ready", "Rejected", "Waiting"]
 
 Known = Mapping[str, Fingerprint | None]
 
 GONE = "gone: it was there, and is not any more"
+"""Why a micrograph waits whose file was removed before it was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """It was there, waiting or finished, and is not any more."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A finished one that was gone is there again."""
+
+    name: str
+
+
+Event = Verdict | Gone | Back
 
 
 class Discovery:
@@ -36,7 +54,8 @@ class Discovery:
     settle_s, incomplete_after_s
         As for `settle.Settler`.
     rechecks_per_look
-        How many finished names are compared with their file in each full look.
+        How many finished names are compared with their file in each full look. Each asks the server,
+        so they take turns: 20,000 in 40 looks.
     probes_per_look
         How many files are opened at most in one look, so that the first look at a directory of
         20,000 files on a slow server does not stall its caller; the rest follows in the next looks.
@@ -51,7 +70,7 @@ class Discovery:
         settle_s: float,
         incomplete_after_s: float,
         *,
-        rechecks_per_look: int = 2000,
+        rechecks_per_look: int = 500,
         probes_per_look: int = 1000,
         probe: Callable[[Path], Probe] = probe_file,
     ) -> None:
@@ -71,6 +90,8 @@ class Discovery:
         self._looked_s: dict[str, float] = {}
         self._cursor = 0  # where the next slice of finished names begins
         self._device_with_names: int | None = None
+        self._absent: set[str] = set()  # finished names that the last full look did not see
+        self._missing: set[str] = set()  # those that were told to be gone
         self._failed = False
 
     @property
@@ -78,7 +99,7 @@ class Discovery:
         """Reason by name, of all that wait."""
         return self._told
 
-    def look(self, known: Known, hinted: Iterable[str], now_s: float, *, full: bool = True) -> list[Verdict]:
+    def look(self, known: Known, hinted: Iterable[str], now_s: float, *, full: bool = True) -> list[Event]:
         """Look once and return what changed.
 
         Parameters
@@ -101,14 +122,16 @@ class Discovery:
         wanted = [name for name in hinted if self.names.wants(name)]
         for name in wanted:
             self._meet(name, known, "hint")
-        events: list[Verdict] = []
+        events: list[Event] = []
         if full:
-            listing = self._scan()
+            listing = self._scan(known)
             for name in sorted(listing.names.difference(known)):
                 self._meet(name, known, "scan")
             for name in self._next_slice(known):
                 self._meet(name, known, "scan")
-            events += self._drop_gone(listing, now_s)
+            if listing.device == self._device_with_names:  # else it is empty, and may not be mounted
+                events += self._drop_gone(listing)
+                events += self._compare(listing, known)
         for name in self._choose(known, wanted, now_s, full=full):
             events += self._observe(name, now_s)
         return events
@@ -125,10 +148,11 @@ class Discovery:
         due_s = self._settler.next_due_s()
         return None if due_s is None else max(0.0, due_s - now_s)
 
-    def recall(self, waiting: Mapping[str, str]) -> None:
-        """Take in the names that waited in an earlier life, and the reason told of each."""
+    def recall(self, waiting: Mapping[str, str], missing: Iterable[str] = ()) -> None:
+        """Take in what an earlier life has told: the names that wait, with the reason, and those that are gone."""
         self._told.update(waiting)
         self._unprobed.update(dict.fromkeys(waiting, "scan"))
+        self._missing.update(missing)
 
     def forget(self, name: str) -> None:
         """Drop what is remembered of a name."""
@@ -137,8 +161,9 @@ class Discovery:
         self._told.pop(name, None)
         self._found_by.pop(name, None)
         self._looked_s.pop(name, None)
+        self._missing.discard(name)
 
-    def _scan(self) -> Listing:
+    def _scan(self, known: Known) -> Listing:
         """Make one pass, and notice a root whose file system was unmounted."""
         self._failed = True
         listing = scan(self.root, self.names)
@@ -157,18 +182,34 @@ class Discovery:
             ),
             *(f"{self.root}: {sentence}" for sentence in listing.refused),
         )
+        if (known or self._told) and self._device_with_names is None:
+            self.problems += (
+                f"{self.root}: the watch directory is empty, and was not before: if it is not mounted, mount it",
+            )
         return listing
 
-    def _drop_gone(self, listing: Listing, now_s: float) -> list[Verdict]:
+    def _drop_gone(self, listing: Listing) -> list[Event]:
         """Forget the waiting names that are not there any more."""
-        events: list[Verdict] = []
+        events: list[Event] = []
         for name in [*self._settler.names, *self._unprobed]:
             if name in listing.names or listing.hides(name):
                 continue
             if self._told.get(name, GONE) != GONE:
-                events.append(Waiting(name, GONE, now_s))
+                events.append(Gone(name))
             self.forget(name)
         return events
+
+    def _compare(self, listing: Listing, known: Known) -> list[Event]:
+        """Return which finished names are gone since the last look but one, and which are back.
+
+        One that is being replaced, or that a server leaves out once, is there at the next look.
+        """
+        absent = {name for name in known.keys() - listing.names if not listing.hides(name)}
+        gone = (absent & self._absent) - self._missing
+        back = self._missing & listing.names
+        self._absent = absent
+        self._missing = (self._missing - back) | gone
+        return [*map(Gone, sorted(gone)), *map(Back, sorted(back))]
 
     def _meet(self, name: str, known: Known, found_by: FoundBy) -> None:
         """Take in a name that is new, or whose file is not the one that it was finished with."""
@@ -211,7 +252,7 @@ class Discovery:
             chosen.update(dict.fromkeys(sorted(rest, key=self._looked_s.__getitem__)))
         return list(islice(chosen, self._probes_per_look))
 
-    def _observe(self, name: str, now_s: float) -> list[Verdict]:
+    def _observe(self, name: str, now_s: float) -> list[Event]:
         """Open one file and return its verdict, if that is news."""
         found_by = self._unprobed.pop(name, None)
         if found_by is not None:

@@ -32,6 +32,7 @@ def micrograph(name: str, state: str, reason: str | None = None) -> MicrographVi
         weights_sha256="f" * 64 if picked else None,
         params_version=1 if picked else None,
         outdated=False,
+        source_missing=False,
         first_seen_at=1_800_000_000.0,
         ready_at=1_800_000_010.0 if picked else None,
         recorded_at=1_800_000_011.0 if picked else None,

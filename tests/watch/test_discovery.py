@@ -7,7 +7,7 @@ import pytest
 
 from drpwatch.errors import ScanFailed
 from drpwatch.formats.mrc import fingerprint
-from drpwatch.watch.discovery import GONE, Discovery, Ready, Rejected, Waiting
+from drpwatch.watch.discovery import Back, Discovery, Gone, Ready, Rejected, Waiting
 from drpwatch.watch.probe import probe
 from tests.watch.conftest import best_cpu_s, unprivileged
 
@@ -31,7 +31,7 @@ class Watcher:
         self.now_s += after_s
         events = self.discovery.look(self.known, set(hinted), self.now_s, full=full)
         for event in events:
-            if not isinstance(event, Waiting):
+            if isinstance(event, Ready | Rejected):
                 self.known[event.name] = event.fingerprint
         return events
 
@@ -180,10 +180,84 @@ def test_deleted_files(watcher: Watcher, root: Path, put) -> None:
     watcher.look(1)
     (root / "waiting.mrc").unlink()
     (root / "finished.mrc").unlink()
-    assert watcher.look(1) == [Waiting("waiting.mrc", GONE, 1007)]
+    assert watcher.look(1) == [Gone("waiting.mrc")]
+    assert watcher.look(1) == [Gone("finished.mrc")]  # seen to be gone twice
     assert watcher.look(100) == []
     put("waiting.mrc")
     assert kinds(watcher.look(1)) == {"waiting.mrc": Waiting}
+
+
+def test_finished_files_that_are_gone_are_told_once_and_when_they_are_back(
+    watcher: Watcher, root: Path, put
+) -> None:
+    put("grid/a.mrc")
+    put("b.mrc")
+    watcher.look()
+    watcher.look(5)
+    (root / "grid").rename(root / ".grid")
+    assert watcher.look(1) == []  # it may be that it is being replaced
+    (root / ".grid").rename(root / "grid")
+    assert watcher.look(1) == []
+    (root / "grid").rename(root / ".grid")
+    assert [watcher.look(1) for _ in range(3)] == [[], [Gone("grid/a.mrc")], []]
+    (root / ".grid").rename(root / "grid")
+    assert [watcher.look(1) for _ in range(2)] == [[Back("grid/a.mrc")], []]
+
+
+def test_names_below_a_directory_that_cannot_be_read_are_not_gone(watcher: Watcher, root: Path, put) -> None:
+    put("closed/a.mrc")
+    put("b.mrc")
+    watcher.look()
+    watcher.look(5)
+    (root / "closed").chmod(0)
+    try:
+        with unprivileged():
+            assert [watcher.look(1) for _ in range(3)] == [[], [], []]
+            assert len(watcher.discovery.problems) == 1
+    finally:
+        (root / "closed").chmod(0o755)
+    assert watcher.look(1) == []
+
+
+def test_nothing_is_concluded_from_a_directory_that_was_never_seen_to_hold_anything(
+    root: Path, put, whole_bytes: bytes
+) -> None:
+    """Its file system may not be mounted yet, after a restart."""
+    path = put("a.mrc")
+    put("short.mrc", whole_bytes[:1200])
+    before = Watcher(root)
+    before.look()
+    before.look(5)
+    for name in ("a.mrc", "short.mrc"):
+        (root / name).rename(root / f".{name}")
+    watcher = Watcher(root)
+    watcher.known = before.known
+    watcher.discovery.recall(before.discovery.waiting)
+    assert not any(isinstance(event, Gone) for _ in range(3) for event in watcher.look(1))
+    assert set(watcher.discovery.waiting) == {"short.mrc"}
+    assert watcher.discovery.problems == (
+        f"{root}: the watch directory is empty, and was not before: if it is not mounted, mount it",
+    )
+    for name in ("a.mrc", "short.mrc"):
+        (root / f".{name}").rename(root / name)
+    assert kinds(watcher.look(1)) == {"short.mrc": Waiting}
+    assert watcher.discovery.problems == ()
+    path.unlink()
+    assert [watcher.look(1) for _ in range(2)] == [[], [Gone("a.mrc")]]
+
+
+def test_what_was_told_to_be_gone_in_an_earlier_life_is_not_told_again(
+    watcher: Watcher, root: Path, put
+) -> None:
+    put("a.mrc")
+    put("b.mrc")
+    watcher.look()
+    watcher.look(5)
+    (root / "a.mrc").rename(root / ".a")
+    watcher.discovery.recall({}, {"a.mrc"})
+    assert [watcher.look(1) for _ in range(3)] == [[], [], []]
+    (root / ".a").rename(root / "a.mrc")
+    assert watcher.look(1) == [Back("a.mrc")]
 
 
 def test_rsync_is_found_under_its_final_name_only(watcher: Watcher, root: Path, put, whole_bytes) -> None:
