@@ -39,9 +39,9 @@ MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
 SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
 
 STAGE_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-RECORDED_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 1800)
-SCAN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+RECORDED_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 1800)
+SCAN_BUCKETS_S = (0.01, 0.05, 0.2, 0.5, 1, 5, 20, 60)
+COMMIT_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 PICKS_BUCKETS = (0, 1, 10, 25, 50, 100, 200, 400, 800, 1600)
 
 _PREFIX = "drpwatch"
