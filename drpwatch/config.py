@@ -65,6 +65,9 @@ class Pick(_Section):
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
     newest_first_beyond: Annotated[int, Field(ge=0)] = 20
+    time_limit_s: Annotated[float, Field(gt=0, le=240)] = 120.0
+    canary_every_s: Seconds = 300.0
+    release_after_s: Seconds = 900.0
 
 
 class Session(_Section):

@@ -16,7 +16,10 @@
     ├── OutputError                     outputs cannot be written now: the recorder pauses
     ├── DeviceError                     the picking device
     │   ├── DeviceNotReady              not usable yet: files queue, readiness is false
+    │   │   └── DeviceOutOfMemory       too little memory now: smaller tiles, then it waits
     │   └── DeviceFault                 a sticky error: exit at once, systemd restarts  exit 70
+    │       ├── CanaryMoved             its results are not what they were: the same
+    │       └── PickingHangs            it does not come back from one micrograph: the same
     └── DaemonUnreachable               the control socket does not answer             exit 69
 
 Who catches what: MicrographError becomes the micrograph's recorded reason; OutputError,
@@ -97,10 +100,28 @@ class DeviceNotReady(DeviceError):
     """The requested device is not usable yet."""
 
 
+class DeviceOutOfMemory(DeviceNotReady):
+    """The device, or the CPU, has no room for a step; nothing of that step is left on it."""
+
+
 class DeviceFault(DeviceError):
     """A sticky device error; nothing computed in this process can be trusted any more."""
 
     exit_code = 70
+    kind = "device"
+    """What the next process calls the crash."""
+
+
+class CanaryMoved(DeviceFault):
+    """The same micrograph gave other picks than before: the device computes wrong results."""
+
+    kind = "canary"
+
+
+class PickingHangs(DeviceFault):
+    """A micrograph is on the device for longer than its time limit."""
+
+    kind = "time_limit"
 
 
 class DaemonUnreachable(DrpwatchError):

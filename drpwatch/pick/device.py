@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from drpwatch.errors import DeviceFault, DeviceNotReady
+from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory
 
 # Their errors are plain RuntimeErrors, and no less sticky.
 _GPU_LIBRARIES = ("CUDA error", "cuDNN error", "CUDNN_STATUS", "CUBLAS_STATUS", "cuFFT error", "CUFFT_")
+_NO_CPU_MEMORY = "DefaultCPUAllocator"
 
 
 def resolve(device: str, threads: int = 0) -> torch.device:
@@ -49,25 +50,33 @@ def faults() -> Iterator[None]:
 
     Raises
     ------
-    DeviceNotReady
-        Its memory is full, maybe with the work of others: the caller may try again later.
+    DeviceOutOfMemory
+        Its memory is full, maybe with the work of others: the caller may try with less, or later.
     DeviceFault
         A sticky error, after which no result of this process can be trusted.
     """
     full = ""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         full = first_line(error)  # raised below, where no traceback holds the tensors of the failed work
     except torch.AcceleratorError as error:
         raise DeviceFault(f"CUDA error: {first_line(error)}") from error
     except RuntimeError as error:
-        if any(library in str(error) for library in _GPU_LIBRARIES):
+        if _NO_CPU_MEMORY in str(error):
+            full = first_line(error)
+        elif any(library in str(error) for library in _GPU_LIBRARIES):
             raise DeviceFault(first_line(error)) from error
-        raise
+        else:
+            raise
     if full:
-        torch.cuda.empty_cache()
-        raise DeviceNotReady(f"out of memory on the device: {full}")
+        release()
+        raise DeviceOutOfMemory(f"out of memory on the device: {full}")
+
+
+def release() -> None:
+    """Give memory that no tensor uses any more back to the device."""
+    torch.cuda.empty_cache()
 
 
 def memory_bytes(device: torch.device) -> dict[str, int]:

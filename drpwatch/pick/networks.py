@@ -231,11 +231,16 @@ def fused(network: Network) -> Network:
     return channels_last(network.requires_grad_(False))
 
 
+def usual_tile_px(detector: Detector) -> int:
+    """Return the side of tiles that are more tile than halo, and as small as that allows: a CPU's cache likes it."""
+    return max(_LEAST_TILE_PX, 8 * detector.halo_px)
+
+
 def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int | None = None) -> torch.Tensor:
     """Run a detector over (h, w) tile by tile; any tile size gives the same map.
 
     Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
-    Without a size, tiles are more tile than halo, and as small as that allows: what a CPU's cache likes.
+    Without a size they have the usual one.
     """
     h, w = image.shape
     stride = detector.stride_px
@@ -244,7 +249,7 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int | None
     padded = F.pad(image[None, None], border, mode=mode)
     height, width = padded.shape[2:]
     out = torch.empty_like(padded[0, 0])
-    step = stride * math.ceil((tile_px or max(_LEAST_TILE_PX, 8 * detector.halo_px)) / stride)
+    step = stride * math.ceil((tile_px or usual_tile_px(detector)) / stride)
     for top in range(0, height, step):
         for left in range(0, width, step):
             first_row, first_column = max(0, top - detector.halo_px), max(0, left - detector.halo_px)

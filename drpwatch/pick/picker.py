@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from drpwatch.pick.networks import (
     patch_centres,
     patches_at,
     power_spectrum,
+    usual_tile_px,
 )
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.preprocess import PreparedImage, prepare
@@ -24,7 +26,9 @@ from drpwatch.pick.scoring import features, field_log_odds, probability
 from drpwatch.pick.weights import Weights, find, load_weights
 
 _CLASSIFIER_BATCH = 256
+_LEAST_CLASSIFIER_BATCH = 16
 _GPU_TILE_PX = 2048
+_LEAST_TILE_PX = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +38,7 @@ class CandidateMap:
     prepared: PreparedImage
     distance_map: torch.Tensor
     params: PickParams
+    classifier_batch: int = _CLASSIFIER_BATCH
 
 
 class Picker:
@@ -51,6 +56,9 @@ class Picker:
         self._detector = fused(weights.detector.to(device))
         self._classifier = fused(weights.classifier.to(device)) if weights.classifier is not None else None
         self._field_judge = weights.field_judge.to(device) if weights.field_judge is not None else None
+        usual_px = usual_tile_px(weights.detector) if device.type == "cpu" else _GPU_TILE_PX
+        self.tile_sizes_px = tuple(_halved(usual_px, _LEAST_TILE_PX))
+        """In which tiles the detector can run, the usual ones first; the smaller, the less memory is needed."""
 
     @classmethod
     def load(cls, model: str = "general", device: str = "auto", threads: int = 0) -> Self:
@@ -87,17 +95,22 @@ class Picker:
             on_device = torch.from_numpy(pixels).to(self.device, non_blocking=True)
             return prepare(on_device, pixel_size_yx, params, self.info.preprocessing)
 
-    def detect(self, prepared: PreparedImage, params: PickParams) -> CandidateMap:
-        """Run the detector."""
+    def detect(self, prepared: PreparedImage, params: PickParams, tile_px: int | None = None) -> CandidateMap:
+        """Run the detector; the classifier, later, in batches that are as much smaller as the tiles."""
+        usual_px = self.tile_sizes_px[0]
+        tile_px = tile_px or usual_px
+        batch = max(_LEAST_CLASSIFIER_BATCH, min(_CLASSIFIER_BATCH, _CLASSIFIER_BATCH * tile_px // usual_px))
         with faults(), torch.inference_mode():
-            tile_px = None if self.device.type == "cpu" else _GPU_TILE_PX
-            return CandidateMap(prepared, detect_in_tiles(self._detector, prepared.image, tile_px), params)
+            distance_map = detect_in_tiles(self._detector, prepared.image, tile_px)
+            return CandidateMap(prepared, distance_map, params, batch)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
         with faults(), torch.inference_mode():
             prepared, found = candidate_map.prepared, self.candidates(candidate_map)
-            score = self.score(prepared, found, self.log_odds(prepared, found))
+            score = self.score(
+                prepared, found, self.log_odds(prepared, found, candidate_map.classifier_batch)
+            )
         keep = score >= SCORE_FLOOR
         yx_px = found.yx[keep] * np.asarray(prepared.scale_yx, dtype=np.float32)
         order = np.lexsort((yx_px[:, 1], yx_px[:, 0], -score[keep]))
@@ -115,14 +128,16 @@ class Picker:
         found = find_candidates(candidate_map.distance_map, prepared.diameter_px, self.info.peaks)
         return found.keep(self._inside(found, prepared))
 
-    def log_odds(self, prepared: PreparedImage, found: Candidates) -> npt.NDArray[np.float32]:
+    def log_odds(
+        self, prepared: PreparedImage, found: Candidates, batch: int = _CLASSIFIER_BATCH
+    ) -> npt.NDArray[np.float32]:
         """Return the classifier's log-odds, (n,); zeros where the model has no classifier."""
         if self._classifier is None or len(found.yx) == 0:
             return np.zeros(len(found.yx), dtype=np.float32)
         centres = patch_centres(found.yx, prepared.image.shape).to(self.device)
         batches = [
             self._classifier(patches_at(prepared.image, part).contiguous(memory_format=torch.channels_last))
-            for part in torch.split(centres, _CLASSIFIER_BATCH)
+            for part in torch.split(centres, batch)
         ]
         return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
 
@@ -147,3 +162,10 @@ class Picker:
         low = np.array([bounds.top, bounds.left]) + margin
         high = np.array([bounds.bottom, bounds.right]) - 1 - margin
         return np.asarray(((yx >= low) & (yx <= high)).all(axis=1))
+
+
+def _halved(size: int, least: int) -> Iterator[int]:
+    """Yield a size, its half, and so on, while it is not below the least."""
+    while size >= least:
+        yield size
+        size //= 2

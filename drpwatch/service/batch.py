@@ -26,9 +26,10 @@ from drpwatch.errors import (
 from drpwatch.micrograph import Fingerprint, Outcome, PickParams, ReadyMicrograph
 from drpwatch.service.admission import check_pixel_size, refusal
 from drpwatch.service.inputs import Inputs, check_picks_files
-from drpwatch.service.picking import Picker, pick_in_steps
+from drpwatch.service.pickers import Picker, pick_in_steps
 from drpwatch.service.readahead import Read, read_ahead
 from drpwatch.service.state import StateDirectory
+from drpwatch.service.tiles import TileSizes
 from drpwatch.session.journal import Journal
 from drpwatch.session.outputs import SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
@@ -81,6 +82,7 @@ class Batch:
         micrograph_prefix: str = "",
     ) -> None:
         self.out_dir = Path(os.path.abspath(out_dir.expanduser()))
+        self._tiles = TileSizes()
         check_pixel_size(inputs.root, inputs.names, params)
         self._state = _claim(self.out_dir)
         try:
@@ -201,7 +203,7 @@ class Batch:
             self._outputs.recover()
         if ready is None or read.pixels is None:
             return Done(read.name, None, reason, {"read": read.seconds})
-        outcome = _pick(picker, read, ready)
+        outcome = _pick(picker, read, ready, self._tiles)
         started = time.perf_counter()
         with shield():
             outcome = self._record(outcome)
@@ -219,11 +221,11 @@ class Batch:
         return outcome
 
 
-def _pick(picker: Picker, read: Read, ready: ReadyMicrograph) -> Outcome:
+def _pick(picker: Picker, read: Read, ready: ReadyMicrograph, tiles: TileSizes) -> Outcome:
     """Pick one micrograph; what is wrong with it becomes the outcome."""
     assert read.pixels is not None
     try:
-        return pick_in_steps(picker, ready, read.pixels, read.seconds)
+        return pick_in_steps(picker, ready, read.pixels, read.seconds, tiles)
     except DeviceError:
         raise
     except MicrographError as error:

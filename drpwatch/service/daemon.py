@@ -13,14 +13,14 @@ import structlog
 
 from drpwatch import __version__
 from drpwatch.config import Config
-from drpwatch.errors import ConfigError, DrpwatchError, OutputError
+from drpwatch.errors import ConfigError, DeviceFault, DrpwatchError, OutputError
 from drpwatch.service import logs
 from drpwatch.service.api import build_app
 from drpwatch.service.clock import Clock
 from drpwatch.service.guards import is_loopback
 from drpwatch.service.metrics import Metrics
 from drpwatch.service.models import Models
-from drpwatch.service.picking import PickerFactory
+from drpwatch.service.pickers import PickerFactory
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.servers import Server, bind_tcp, bind_unix
@@ -69,11 +69,12 @@ def run(
     try:
         return daemon.run()
     finally:
-        if daemon.hanging:
-            # A thread that hangs in a driver or a dead file server would keep the interpreter from ending.
-            log.error("stopped_hanging_threads")
+        failure = daemon.failure
+        if daemon.hanging or isinstance(failure, DeviceFault):
+            # A thread that hangs in a driver or a dead file server would keep the interpreter from ending, and
+            # its end would use a device that failed.
+            log.error("stopped_at_once", hanging=daemon.hanging, reason=failure and str(failure))
             logging.shutdown()
-            failure = daemon.failure
             os._exit(failure.exit_code if isinstance(failure, DrpwatchError) else int(failure is not None))
 
 
@@ -110,6 +111,9 @@ class Daemon:
             journal.on_commit = metrics.journal_commit_seconds.observe
             publisher = Publisher(metrics, self._clock)
             pipeline = Pipeline(journal, self._settings.config, self._factory, publisher, self._clock)
+            parts.callback(pipeline.flight.close)
+            pipeline.flight.listen()
+            pipeline.recall()
             sessions = Sessions(journal, pipeline, publisher, self._clock, self._settings)
             parts.enter_context(self._serving(sessions, metrics))
             parts.enter_context(self._picking(pipeline))
@@ -188,6 +192,7 @@ class Daemon:
             if signals.reload_asked():
                 self._reload(pipeline, metrics)
             self._tell_systemd(pipeline, journal)
+            pipeline.check_time()
             try:
                 pipeline.show_gauges()
             except DrpwatchError as error:

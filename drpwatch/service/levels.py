@@ -56,6 +56,7 @@ class SessionLevels:
         for state in MicrographState:
             metrics.session_micrographs.labels(session=name, state=state).set(getattr(totals, state))
         metrics.session_picks.labels(session=name).set(totals.picks)
+        metrics.quarantined.labels(session=name).set(journal.count_quarantined(session.id))
         medians = journal.median_picks(session.id)
         if medians is not None:
             metrics.median_picks.labels(session=name, of="newest").set(medians.newest)

@@ -36,6 +36,7 @@ LOOPS = ("scanner", "loader", "picker", "recorder")
 ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "internal")
 MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
 MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
+CRASH_KINDS = ("signal", "device", "time_limit", "canary", "killed")
 SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
 
 STAGE_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -196,6 +197,9 @@ class Metrics:
             " failed. From the journal: a restart changes nothing.",
             state=MICROGRAPH_STATES,
         )
+        self.quarantined = self._session_gauge(
+            "quarantined", "Micrographs that are quarantined: drpwatch crashed twice on each of them."
+        )
         self.session_picks = self._session_gauge(
             "session_picks", "Particles in the session's outputs, from the journal."
         )
@@ -232,6 +236,22 @@ class Metrics:
         self.device_ready = self._gauge("device_ready", "1 if the picking device can be used, else 0.")
         self.device_memory_bytes = self._gauge(
             "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", kind=MEMORY_KINDS
+        )
+        self.device_released = self._gauge(
+            "device_released", "1 while models are off the device because nothing is to be picked, else 0."
+        )
+        self.tile_px = self._gauge(
+            "tile_px",
+            "Side of the tiles in which the last micrograph was picked: smaller if memory is short.",
+        )
+        self.canary_checks = self._counter(
+            "canary_checks", "Times that the canary was picked, by what came out.", result=("same", "moved")
+        )
+        self.crashes = self._counter(
+            "crashes",
+            "Ends of the daemon that nobody asked for, by kind, of all its lives: killed by a signal, a failing"
+            " device, the time limit, or the canary; or killed while it picked.",
+            kind=CRASH_KINDS,
         )
         self.state_free_bytes = self._gauge(
             "state_free_bytes", "Free space of the file system that has the journal."

@@ -10,16 +10,11 @@ import hashlib
 import threading
 from pathlib import Path
 
-import numpy as np
-
 from drpwatch.config import Pick
-from drpwatch.errors import MicrographError, OutputError, WeightsError
-from drpwatch.micrograph import PickParams
-from drpwatch.service.picking import Picker
+from drpwatch.errors import OutputError, WeightsError
+from drpwatch.service.pickers import Picker
 from drpwatch.session import disk
 from drpwatch.session.records import PinnedWeights
-
-_WARM_UP_SIDE_PX = 1024
 
 
 class Models:
@@ -39,7 +34,7 @@ class Models:
         self._pinning = threading.Lock()
 
     def __call__(self, weights_sha256: str) -> Picker:
-        """Load weights that `pin` knows, and pick noise once, so that the first micrograph takes no longer.
+        """Load weights that `pin` knows.
 
         Raises
         ------
@@ -58,13 +53,13 @@ class Models:
             raise WeightsError(
                 f"{copy}: the copy of these weights was changed: give the session its model again"
             )
-        noise = np.random.default_rng(0).standard_normal((_WARM_UP_SIDE_PX, _WARM_UP_SIDE_PX), np.float32)
-        params = PickParams(diameter_angstrom=200.0, pixel_size_angstrom=2.0)
-        try:
-            picker.pick(noise, (2.0, 2.0), params)
-        except MicrographError:
-            return picker  # it said so after the device had its turn
         return picker
+
+    def release(self) -> None:
+        """Give memory of the device that no picker uses any more to others."""
+        from drpwatch.pick.device import release
+
+        release()
 
     def pin(self, model: str) -> PinnedWeights:
         """Read a model as a whole, keep a copy, and return what it is; callable from any thread.

@@ -13,17 +13,21 @@ import time
 from collections.abc import Callable
 
 from drpwatch.config import Config
-from drpwatch.errors import JournalError, OutputError, SessionError
+from drpwatch.errors import DeviceFault, JournalError, OutputError, PickingHangs, SessionError
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
+from drpwatch.service.device import Device
 from drpwatch.service.dispatch import Dispatcher
+from drpwatch.service.flight import Flight, TimeLimit
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.idleness import Idleness
 from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
-from drpwatch.service.picking import PickerFactory, Picking
+from drpwatch.service.pickers import PickerFactory
+from drpwatch.service.picking import LOOP as PICKER
+from drpwatch.service.picking import Picking
 from drpwatch.service.publish import Publisher
 from drpwatch.service.recorder import Recorder
 from drpwatch.service.repeats import Repeats
@@ -32,6 +36,7 @@ from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 
 _OUTCOMES = 8  # picks are small
+_FAILED_STOP_S = 5.0  # for threads that have nothing to finish
 _LOADED = 2  # one that is picked next, and one behind it
 
 
@@ -76,12 +81,18 @@ class Pipeline:
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
         self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
         self._levels = SessionLevels(journal, publisher.metrics, clock, self.idleness.is_idle, self.held_back)
+        self.flight = Flight(journal.path.parent)
+        self._time_limit = TimeLimit(config.pick.time_limit_s)
+        device = Device(
+            factory, config.pick, self.dispatcher, publisher, clock, lambda: self.heartbeats.beat(PICKER)
+        )
         self.picking = Picking(
-            factory,
+            device,
             config.pick.model,
             self._loaded,
             self._outcomes,
             self.dispatcher,
+            self.flight,
             self._give_back,
             self._fail_session,
             self.warmed_up,
@@ -112,12 +123,41 @@ class Pipeline:
             self._run(loader.name, self._loader_loop(loader))
         self._run("scanner", lambda: self.scanner.run(self._stop))
 
+    def recall(self) -> None:
+        """Learn from how the process before this one ended; before `start`, and before anybody asks for metrics."""
+        last = self.flight.last_crash()
+        try:
+            if last is not None:
+                crash, words = last
+                quarantined = self._journal.note_crash(crash, self._clock.wall())
+                self._publisher.recalled(crash, words)
+                if quarantined is not None:
+                    self._publisher.rejected(quarantined[0], crash.name or "", quarantined[1])
+            for kind, count in self._journal.crashes().items():
+                self._publisher.metrics.crashes.labels(kind=kind).inc(count)
+        except (JournalError, OutputError) as error:  # it is worth no more than it tells
+            self._publisher.problem("journal", "", str(error))
+
+    def check_time(self) -> None:
+        """Fail where one micrograph is on the device for too long: nothing but a new process frees it."""
+        aboard = self.flight.aboard
+        if self.failure is None and self._time_limit.is_over(aboard, self._clock.monotonic()):
+            assert aboard is not None
+            self._abandon.set()
+            fault = PickingHangs(
+                f"{aboard.session}: {aboard.name} was on the device for more than"
+                f" {self._time_limit.limit_s:g} s (pick.time_limit_s)"
+            )
+            self.flight.fail(fault)
+            self.failure = fault
+
     def stop(self, within_s: float) -> bool:
         """Finish what is in memory and end all threads; False if some did not end in time."""
-        deadline = time.monotonic() + within_s
-        self._stop.set()
         if self.failure is not None:
             self._abandon.set()  # nothing that this process computed is written any more
+            within_s = min(within_s, _FAILED_STOP_S)
+        deadline = time.monotonic() + within_s
+        self._stop.set()
         self.dispatcher.ring()
         self.scanner.wake()
         self._join("loader", deadline)
@@ -127,6 +167,8 @@ class Pipeline:
         self._join("recorder", deadline)
         self._join("scanner", deadline)
         self._abandon.set()
+        if not isinstance(self.failure, DeviceFault):
+            self.flight.end()  # what is still on the device has done nothing wrong
         return not any(thread.is_alive() for thread in self._threads)
 
     def configure(self, config: Config) -> None:

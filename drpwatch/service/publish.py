@@ -12,7 +12,7 @@ import structlog
 from drpwatch.micrograph import Outcome
 from drpwatch.service.clock import Clock
 from drpwatch.service.metrics import Metrics
-from drpwatch.session.records import SessionRecord
+from drpwatch.session.records import Crash, SessionRecord
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +130,28 @@ class Publisher:
             version=session.params.version,
             weights_sha256=None if weights is None else weights.sha256,
             **session.spec.params.as_dict(),
+        )
+
+    def out_of_memory(self, tile_px: int, reason: str) -> None:
+        """Tell that the device had too little memory for a micrograph in tiles of some size."""
+        self.metrics.errors.labels(kind="memory").inc()
+        log.warning("out_of_memory", tile_px=tile_px, reason=reason)
+
+    def loaded(self, model: str, weights_sha256: str) -> None:
+        """Tell that a model lies on the device."""
+        self.metrics.show_model(model, weights_sha256)
+        self.metrics.device_released.set(0)
+        log.info("model_loaded", model=model, weights_sha256=weights_sha256)
+
+    def released(self) -> None:
+        """Tell that nothing lies on the device any more, for there is nothing to pick."""
+        self.metrics.device_released.set(1)
+        log.info("device_released")
+
+    def recalled(self, crash: Crash, words: str) -> None:
+        """Tell how the process before this one ended."""
+        log.error(
+            "previous_crash", kind=crash.kind, reason=crash.reason, micrograph=crash.name, last_words=words
         )
 
     def crashed(self, loop: str, error: BaseException) -> None:

@@ -59,6 +59,7 @@ class Recorder:
         self._clock = clock
         self._desks: dict[str, _Desk] = {}
         self._next_check_s = 0.0
+        self._abandon = threading.Event()
         self.recovered = threading.Event()
         """Set once the outputs of every live session are as the journal says, or have a problem."""
 
@@ -72,6 +73,7 @@ class Recorder:
 
         Ends when `no_more` is set and the channel is empty, or abandoned.
         """
+        self._abandon = abandon
         self._heartbeats.beat(LOOP)
         for session in self._journal.sessions(WATCHING):
             self._look_after(self._desk(session))
@@ -89,7 +91,7 @@ class Recorder:
                 self._publisher.problem("journal", "", str(error))
                 no_more.wait(_CHECK_S)
         for desk in self._desks.values():
-            if desk.held and not abandon.is_set():
+            if desk.held:
                 self._try(desk)
         self._heartbeats.end(LOOP)
 
@@ -127,8 +129,10 @@ class Recorder:
             del self._desks[name]
 
     def _try(self, desk: _Desk) -> None:
-        """Record what is held, in order, until the disk refuses."""
+        """Record what is held, in order, until the disk refuses, or it is abandoned."""
         while desk.held:
+            if self._abandon.is_set():
+                return
             self._heartbeats.beat(LOOP)
             outcome = desk.held[0]
             try:

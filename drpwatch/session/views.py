@@ -183,6 +183,16 @@ class Views(Database):
         )
         return Counter({CrashKind(row["kind"]): row["n"] for row in found})
 
+    def count_quarantined(self, session_id: int) -> int:
+        """Return how many micrographs of a session are failed by the crash that was one too many."""
+        (row,) = self._all(
+            "SELECT count(DISTINCT micrograph.id) AS n FROM crash"
+            " JOIN micrograph ON micrograph.id = micrograph_id"
+            " WHERE session_id = ? AND latest = 1 AND state = 'failed' AND micrograph.recorded_at = crash.at",
+            (session_id,),
+        )
+        return int(row["n"])
+
     def revision(self, session_id: int) -> int:
         """Return a number that changes with what the outputs should hold, but for outcomes recorded."""
         (row,) = self._all("SELECT revision FROM session WHERE id = ?", (session_id,))

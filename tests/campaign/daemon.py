@@ -61,6 +61,9 @@ class Pickers:
         self.check_ready()
         return Picker(self, weights_sha256)
 
+    def release(self) -> None:
+        pass
+
     def pin(self, model: str) -> PinnedWeights:
         return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
 
@@ -75,11 +78,12 @@ class Picker:
 
     of: Pickers
     weights_sha256: str
+    tile_sizes_px: tuple[int, ...] = (256,)
 
     def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
         return pixels, params
 
-    def detect(self, prepared: Any, params: PickParams) -> Any:
+    def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         faults = self.of.faults
         self.of.check_ready()
         time.sleep(_SLOW_S if faults.holds("slow") else _PICK_S)

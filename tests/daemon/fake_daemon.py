@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from drpwatch.config import load_config
 from drpwatch.errors import DrpwatchError
 from drpwatch.service.daemon import run
+from tests.daemon.fake_device import FakeDevice
 from tests.daemon.fake_picker import FakePickers
 
 
@@ -18,8 +20,9 @@ def main() -> int:
     parser.add_argument("--pick-s", type=float, default=0.0)
     parser.add_argument("--not-ready-s", type=float, default=0.0)
     parser.add_argument("--fault-at", type=int, default=None)
+    parser.add_argument("--device", type=json.loads, default={}, help="fields of FakeDevice")
     given = parser.parse_args()
-    pickers = FakePickers(given.pick_s, given.not_ready_s, given.fault_at)
+    pickers = FakePickers(given.pick_s, given.not_ready_s, given.fault_at, device=FakeDevice(**given.device))
     try:
         return run(load_config(given.config), given.config, pickers)
     except DrpwatchError as error:

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks
+from drpwatch.service.canary import SHAPE_YX
 from drpwatch.session.records import PinnedWeights
+from tests.daemon.fake_device import FakeDevice
 from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
 
 SHA256 = sha256_of("general")
@@ -47,15 +49,21 @@ class FakePickers:
     breaks: type[Exception] | None = None
     started: float = field(default_factory=time.monotonic)
     gate: threading.Event | None = None  # detect waits for it
+    device: FakeDevice = field(default_factory=FakeDevice)
+    released: int = 0
     loaded: list[str] = field(default_factory=list)  # SHA-256 of all weights that were loaded, in order
 
     def __call__(self, weights_sha256: str) -> FakePicker:
+        self.device.use()
         if time.monotonic() - self.started < self.not_ready_s:
             raise DeviceNotReady("the fake device is not there yet")
         if weights_sha256 == sha256_of("mine") and "mine" not in self.models:
             raise WeightsError("the copy of these weights is gone")
         self.loaded.append(weights_sha256)
         return FakePicker(self, weights_sha256)
+
+    def release(self) -> None:
+        self.released += 1
 
     def pin(self, model: str) -> PinnedWeights:
         if model in self.models:
@@ -74,11 +82,19 @@ class FakePicker:
 
     of: FakePickers
     weights_sha256: str
+    tile_sizes_px: tuple[int, ...] = (512, 256, 128)
 
     def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
+        self.of.device.step("prepare", pixels)
         return pixels
 
-    def detect(self, prepared: Any, params: PickParams) -> Any:
+    def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
+        if prepared.shape != SHAPE_YX:  # the canary is picked whenever the daemon likes
+            self._detect()
+        self.of.device.step("detect", prepared, tile_px)
+        return prepared, params
+
+    def _detect(self) -> None:
         if self.of.gate is not None:
             assert self.of.gate.wait(30)
         time.sleep(self.of.pick_s)
@@ -87,10 +103,11 @@ class FakePicker:
         self.of.picked += 1
         if self.of.breaks is not None:
             raise self.of.breaks("as the test wants it")
-        return prepared, params
 
     def memory_bytes(self) -> dict[str, int]:
-        return {"allocated": 1000}
+        return self.of.device.memory_bytes()
 
     def choose(self, candidate_map: Any) -> Picks:
-        return picks_of(*candidate_map, self.weights_sha256)
+        pixels = candidate_map[0]
+        self.of.device.step("choose", pixels)
+        return self.of.device.computed(pixels, picks_of(*candidate_map, self.weights_sha256))

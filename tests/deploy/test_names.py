@@ -26,7 +26,7 @@ CLOSED = {
     "result": ("ok", "failed"),
 }
 STATES = {*declared.SESSION_STATES, *declared.MICROGRAPH_STATES}
-KINDS = {*declared.ERROR_KINDS, *declared.MEMORY_KINDS}
+KINDS = {*declared.ERROR_KINDS, *declared.MEMORY_KINDS, *declared.CRASH_KINDS}
 
 
 def samples() -> dict[str, set[str]]:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drpwatch.errors import DeviceFault, JournalError, OutputError, UnusableMicrograph, UsageError
+from drpwatch.errors import (
+    DeviceFault,
+    DeviceOutOfMemory,
+    JournalError,
+    OutputError,
+    UnusableMicrograph,
+    UsageError,
+)
 from drpwatch.formats import star
 from drpwatch.formats.mrc import write_mrc
 from drpwatch.micrograph import PickParams, Picks
@@ -26,13 +33,20 @@ class FakePicker:
     """Picks as many particles as the first pixel says; a negative number is blank, 99 a dead device."""
 
     weights_sha256: str = "a" * 64
+    tile_sizes_px: tuple[int, ...] = (512, 256)
+    room_px: int = 1000
     seen: list[int] = field(default_factory=list)
 
     def prepare(self, pixels, pixel_size_yx, params):
         return int(pixels[0, 0]), params
 
-    def detect(self, prepared, params):
+    def detect(self, prepared, params, tile_px):
+        if tile_px > self.room_px:
+            raise DeviceOutOfMemory(f"out of memory on the device: {tile_px} px")
         return prepared
+
+    def memory_bytes(self):
+        return {}
 
     def choose(self, candidate_map) -> Picks:
         n, params = candidate_map
@@ -274,3 +288,12 @@ def test_other_threads_can_do_without_signals():
     thread.start()
     thread.join()
     assert problems == []
+
+
+@pytest.mark.parametrize("room_px", [300, 200])
+def test_with_little_memory_smaller_tiles_are_taken_and_else_the_files_fail(world, room_px):
+    done = run(world, picker=FakePicker(room_px=room_px))
+    fits = room_px > 256
+    assert [one.n_picks for one in done] == ([2, 3, 0] if fits else [None] * 3)
+    sentence = "out of memory on the device: 256 px, even in the smallest tiles (256 px)"
+    assert {one.failure for one in done} == {None if fits else sentence}

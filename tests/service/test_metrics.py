@@ -6,10 +6,10 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from drpwatch.service.metrics import MICROGRAPH_STATES, OUTCOMES, SESSION_STATES, Metrics
+from drpwatch.service.metrics import CRASH_KINDS, MICROGRAPH_STATES, OUTCOMES, SESSION_STATES, Metrics
 from drpwatch.service.publish import Publisher
 from drpwatch.session.lifecycle import SessionState
-from drpwatch.session.records import MicrographState
+from drpwatch.session.records import CrashKind, MicrographState
 
 OURS = {
     "build_info", "model_info", "micrographs", "picks", "stage_seconds", "finished_to_recorded_seconds",
@@ -20,7 +20,8 @@ OURS = {
     "session_idle", "expected_end_timestamp_seconds",
     "watch_root_readable", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
     "config_reload_failed", "config_needs_restart", "heartbeat_timestamp_seconds",
-    "device_ready", "device_memory_bytes", "journal_commit_seconds",
+    "device_ready", "device_memory_bytes", "device_released", "tile_px", "canary_checks", "crashes",
+    "quarantined", "journal_commit_seconds",
 }  # fmt: skip
 
 
@@ -106,6 +107,7 @@ def test_session_is_in_one_state_at_a_time(metrics: Metrics) -> None:
 
 def test_states_are_those_of_the_journal() -> None:
     assert set(SESSION_STATES) == set(SessionState)
+    assert set(CRASH_KINDS) == set(CrashKind)
     assert set(MICROGRAPH_STATES) == set(MicrographState)
 
 

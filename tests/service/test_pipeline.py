@@ -12,7 +12,7 @@ from drpwatch.config import Config, Watch
 from drpwatch.errors import DeviceFault, DeviceNotReady, JournalError, SessionError, WeightsError
 from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
-from drpwatch.service import picking
+from drpwatch.service import device
 from drpwatch.service.clock import Clock
 from drpwatch.service.control import SessionRequest
 from drpwatch.service.metrics import Metrics
@@ -240,7 +240,7 @@ def test_waiting_for_the_device_is_no_standstill(plant: Plant, pickers: FakePick
 def test_a_device_lost_again_and_again_is_not_asked_all_the_time(
     plant: Plant, pickers: FakePickers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picking, "_BACK_OFF_S", (0.1, 3600.0))
+    monkeypatch.setattr(device, "_BACK_OFF_S", (0.1, 3600.0))
     pickers.breaks = DeviceNotReady
     plant.start()
     plant.write("a.mrc")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from drpwatch.formats import star
-from drpwatch.session import schema
-from drpwatch.session.journal import MOST_KILLS, Journal
+from drpwatch.session.journal import MOST_KILLS
 from drpwatch.session.records import Crash, CrashKind, MicrographState
 from tests.session.bench import Bench
 
@@ -88,14 +86,3 @@ def test_what_is_recorded_or_another_by_now_is_not_blamed(bench: Bench) -> None:
         assert bench.journal.note_crash(Crash(CrashKind.CANARY, "picks moved"), NOW) is None
     assert bench.journal.totals(1).picked == 1
     assert bench.journal.crashes() == {CrashKind.SIGNAL: 6, CrashKind.CANARY: 3}
-
-
-def test_the_second_schema_is_brought_to_this_one(scratch: Path) -> None:
-    old = sqlite3.connect(scratch / "journal.db")
-    for migration in schema.MIGRATIONS[:2]:
-        old.executescript(migration)
-    old.execute("PRAGMA user_version = 2")
-    old.close()
-    journal = Journal(scratch / "journal.db")
-    journal.note_crash(Crash(CrashKind.DEVICE, "gone"), NOW)
-    assert journal.crashes() == {CrashKind.DEVICE: 1}
