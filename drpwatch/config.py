@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from drpwatch.errors import ConfigError
+from drpwatch.text import shown
 
 DEFAULT_CONFIG = Path("/etc/drpwatch/config.toml")
 DEFAULT_SOCKET = Path("/run/drpwatch/control.sock")
@@ -28,8 +29,9 @@ def _absolute(path: Path) -> Path:
 # TOML has no path type, so paths alone are converted from strings. All else is strict, which still
 # takes a whole number for seconds; `true` and "5" are refused.
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+_LONGEST_S = 366 * 86_400.0  # a thread cannot wait for some of the numbers beyond
+Seconds = Annotated[float, Field(ge=0, le=_LONGEST_S, allow_inf_nan=False)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
 
 
 class _Section(BaseModel):
@@ -41,7 +43,7 @@ class Daemon(_Section):
 
     state_dir: FilePath = Path("/var/lib/drpwatch")
     socket: FilePath = DEFAULT_SOCKET
-    http_host: str = "127.0.0.1"
+    http_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 9478
     stop_timeout_s: Seconds = 30.0
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -51,7 +53,7 @@ class Daemon(_Section):
 class Watch(_Section):
     """`[watch]`: how micrographs are found, and when one counts as whole."""
 
-    poll_interval_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    poll_interval_s: Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False)] = 5.0
     settle_s: Seconds = 5.0
     incomplete_after_s: Seconds = 1800.0
     hints: bool = True
@@ -64,7 +66,7 @@ class Pick(_Section):
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
-    newest_first_beyond: Annotated[int, Field(ge=0)] = 20
+    newest_first_beyond: Annotated[int, Field(ge=0, le=10**9)] = 20
     time_limit_s: Annotated[float, Field(gt=0, le=240)] = 120.0
     canary_every_s: Seconds = 300.0
     release_after_s: Seconds = 900.0
@@ -146,7 +148,7 @@ def _explain(path: Path, error: ValidationError) -> list[str]:
             lines.append(f"{path}: {key}: no such key; allowed here: {_siblings(problem['loc'])}")
         else:
             allowed = _ALLOWED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-            lines.append(f"{path}: {key}: {allowed.replace('{key}', key)}, not {problem['input']!r}")
+            lines.append(f"{path}: {key}: {allowed.replace('{key}', key)}, not {shown(problem['input'])}")
     return lines
 
 

@@ -128,6 +128,19 @@ def test_values_are_taken(tmp_path):
             "daemon.log_level: Input should be 'debug', 'info', 'warning' or 'error', not 'loud'",
         ),
         ('[pick]\ndevice = "gpu"', "pick.device: must be auto, cpu, cuda or cuda:N, not 'gpu'"),
+        (
+            '[pick]\ndevice = "cuda:1234"',
+            "pick.device: must be auto, cpu, cuda or cuda:N, not 'cuda:1234'",
+        ),
+        (
+            "[watch]\npoll_interval_s = 1e300",
+            "watch.poll_interval_s: Input should be less than or equal to 31622400, not 1e+300",
+        ),
+        (
+            "[daemon]\nstop_timeout_s = 1e18",
+            "daemon.stop_timeout_s: Input should be less than or equal to 31622400, not 1e+18",
+        ),
+        ('[daemon]\nhttp_host = ""', "daemon.http_host: String should have at least 1 character, not ''"),
         ("[pick]\nloaders = 0", "pick.loaders: Input should be greater than or equal to 1, not 0"),
     ],
 )
@@ -207,6 +220,16 @@ def test_the_command_line_refuses_a_wrong_file_with_78(tmp_path, capsys):
     ]
     assert main(["run", "--config", str(path)]) == 78
     assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78
+
+
+def test_a_refusal_is_short_and_steers_no_terminal(tmp_path, capsys):
+    path = tmp_path / "config.toml"
+    path.write_text('"\\u001b[2J" = 1\n[pick]\ndevice = "' + "\\u009b" * 100_000 + '"\n')
+    assert main(["run", "--config", str(path), "--check"]) == 78
+    told = capsys.readouterr().err
+    assert len(told) < 2000
+    assert not {one for one in told if not one.isprintable()} - {"\n"}
+    assert told.count("\n") == 2
 
 
 def test_the_command_line_checks_the_example(capsys):

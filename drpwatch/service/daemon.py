@@ -156,7 +156,7 @@ class Daemon:
                 "api-unix",
             ),
             Server(
-                build_app(control, metrics, writable=False, local_names_only=is_loopback(daemon.http_host)),
+                build_app(control, metrics, writable=False, local_names_only=is_loopback(address[0])),
                 remote,
                 "api-tcp",
             ),

@@ -81,6 +81,6 @@ def is_address(name: str) -> bool:
     return True
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether what listens there hears this machine alone."""
-    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+def is_loopback(address: str) -> bool:
+    """Say whether what listens on an address hears this machine alone."""
+    return ipaddress.ip_address(address).is_loopback

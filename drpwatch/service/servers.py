@@ -77,8 +77,9 @@ def bind_tcp(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"daemon.http_host: {host} cannot be used: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: no host has such a name
+        why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        raise ConfigError(f"daemon.http_host: {host} cannot be used: {why}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
