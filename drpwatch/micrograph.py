@@ -170,3 +170,11 @@ class Outcome:
     def __post_init__(self) -> None:
         if (self.picks is None) == (self.failure is None):
             raise ValueError("an outcome has either picks or a failure")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """What people see of one micrograph, as grey values."""
+
+    micrograph: npt.NDArray[np.uint8]  # (h, w): the whole frame, shrunk; row 0 is that of the file
+    spectrum: npt.NDArray[np.uint8]  # (s, s): zero frequency in the middle, Nyquist at the edges

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
+from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick.device import faults, memory_bytes, resolve
 from drpwatch.pick.networks import (
     detect_in_tiles,
@@ -21,6 +21,7 @@ from drpwatch.pick.networks import (
     usual_tile_px,
 )
 from drpwatch.pick.peaks import Candidates, find_candidates
+from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
 from drpwatch.pick.preprocess import PreparedImage, prepare
 from drpwatch.pick.scoring import features, field_log_odds, probability
 from drpwatch.pick.weights import Weights, find, load_weights
@@ -121,6 +122,12 @@ class Picker:
             threshold=self.default_threshold if threshold is None else threshold,
             weights_sha256=self.weights_sha256,
         )
+
+    def draw(self, pixels: npt.NDArray[Any], prepared: PreparedImage) -> Pictures:
+        """Make what people see of a micrograph, from its pixels and what `prepare` made of them."""
+        with faults(), torch.inference_mode():
+            spectrum = spectrum_picture(torch.from_numpy(pixels), prepared.bounds, self.device)
+            return Pictures(micrograph_picture(prepared).cpu().numpy(), spectrum.cpu().numpy())
 
     def candidates(self, candidate_map: CandidateMap) -> Candidates:
         """Find the peaks of the detector's map that keep their distance from the edge of the picture."""
