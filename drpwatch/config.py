@@ -79,6 +79,13 @@ class Session(_Section):
     auto_complete_after_s: Seconds = 0.0
 
 
+class Page(_Section):
+    """`[page]`: the pictures of micrographs that the page shows."""
+
+    most_pictures: Annotated[int, Field(ge=0)] = 5000
+    most_pictures_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
+
+
 class Profile(_Section):
     """`[profile.NAME]`: what a session has that is started with this profile and not told otherwise."""
 
@@ -102,6 +109,7 @@ class Config(_Section):
     watch: Watch = Watch()
     pick: Pick = Pick()
     session: Session = Session()
+    page: Page = Page()
     profile: dict[str, Profile] = {}
 
 

@@ -88,7 +88,7 @@ def test_values_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[watsch]", "watsch: no such key; allowed here: daemon, watch, pick, session, profile"),
+        ("[watsch]", "watsch: no such key; allowed here: daemon, watch, pick, session, page, profile"),
         (
             "[watch]\npol_seconds = 5",
             "watch.pol_seconds: no such key; "

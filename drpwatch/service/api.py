@@ -27,6 +27,7 @@ from drpwatch.service.bodies import Body, Repick, Rethreshold, SetSession, Start
 from drpwatch.service.control import Control, DaemonView, Health, Repicked, SessionView
 from drpwatch.service.guards import BodyLimit, LocalNames
 from drpwatch.text import printable, shown
+from drpwatch.web.page import Page
 
 log = structlog.get_logger(__name__)
 
@@ -59,8 +60,11 @@ def build_app(
     writable: bool,
     profiles: Mapping[str, Profile] = MappingProxyType({}),
     local_names_only: bool = False,
+    page: Page | None = None,
 ) -> FastAPI:
     """Build the application: with every verb where `writable`, else without a route that changes anything.
+
+    The page itself is for browsers, which come by TCP; what it asks for is to be had from both.
 
     The documentation pages of FastAPI are left out, because they load scripts from the Internet; the
     schema itself is at /api/v1/openapi.json of the writable application. With `local_names_only` a request
@@ -81,6 +85,10 @@ def build_app(
     _add_reads(app, control)
     if writable:
         _add_verbs(app, control, profiles)
+    if page is not None:
+        page.add_answers(app, API)
+        if not writable:
+            page.add_files(app)
     _add_index(app)
     _add_error_answers(app, control)
     return app
@@ -226,7 +234,7 @@ def _add_index(app: FastAPI) -> None:
         if method != "HEAD"
     ]
 
-    @app.get("/", summary="What there is", response_model=answers.Index)
+    @app.get(API, summary="What there is", response_model=answers.Index)
     def index() -> JSONResponse:
         return JSONResponse({"name": "drpwatch", "version": __version__, "routes": routes})
 
@@ -244,7 +252,7 @@ def _add_error_answers(app: FastAPI, control: Control) -> None:
     @app.exception_handler(HTTPException)
     def unknown(request: Request, error: HTTPException) -> JSONResponse:
         what = {404: "there is no", 405: "not allowed here:"}.get(error.status_code, f"{error.detail}:")
-        sentence = f"{what} {request.method} {request.url.path}; GET / lists what there is"
+        sentence = f"{what} {request.method} {request.url.path}; GET {API} lists what there is"
         return _error(error.status_code, sentence, error.headers)
 
     @app.exception_handler(Exception)

@@ -31,8 +31,11 @@ from drpwatch.service.state import StateDirectory
 from drpwatch.service.systemd import Notifier
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING
+from drpwatch.session.statistics import Statistics
 from drpwatch.watch.hints import is_silent
 from drpwatch.watch.scan import filesystem_type
+from drpwatch.web.events import Events
+from drpwatch.web.page import Page
 
 log = structlog.get_logger(__name__)
 
@@ -109,13 +112,18 @@ class Daemon:
             parts.callback(journal.close)
             metrics = Metrics()
             journal.on_commit = metrics.journal_commit_seconds.observe
-            publisher = Publisher(metrics, self._clock)
+            events = Events()
+            publisher = Publisher(metrics, self._clock, events)
             pipeline = Pipeline(journal, self._settings.config, self._factory, publisher, self._clock)
             parts.callback(pipeline.flight.close)
             pipeline.flight.listen()
             pipeline.recall()
             sessions = Sessions(journal, pipeline, publisher, self._clock, self._settings)
-            parts.enter_context(self._serving(sessions, metrics))
+            statistics = Statistics(state.journal)
+            parts.callback(statistics.close)
+            page = Page(statistics, events, self._clock.wall)
+            parts.enter_context(self._serving(sessions, metrics, page))
+            parts.callback(events.close)  # before the servers stop, which else wait for the streams
             parts.enter_context(self._picking(pipeline))
             self._main_loop(signals, pipeline, journal, metrics)
             self.failure = pipeline.failure
@@ -138,7 +146,7 @@ class Daemon:
         return None
 
     @contextmanager
-    def _serving(self, control: Sessions, metrics: Metrics) -> Iterator[None]:
+    def _serving(self, control: Sessions, metrics: Metrics, page: Page) -> Iterator[None]:
         """Serve the API on the Unix socket, and the part that reads on TCP."""
         daemon = self._settings.config.daemon
         local = bind_unix(daemon.socket)
@@ -151,12 +159,14 @@ class Daemon:
         address = remote.getsockname()
         servers = [
             Server(
-                build_app(control, metrics, writable=True, profiles=self._settings.profiles),
+                build_app(control, metrics, writable=True, profiles=self._settings.profiles, page=page),
                 local,
                 "api-unix",
             ),
             Server(
-                build_app(control, metrics, writable=False, local_names_only=is_loopback(address[0])),
+                build_app(
+                    control, metrics, writable=False, local_names_only=is_loopback(address[0]), page=page
+                ),
                 remote,
                 "api-tcp",
             ),

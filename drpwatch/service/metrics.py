@@ -30,10 +30,10 @@ from prometheus_client import (
 import drpwatch
 
 OUTCOMES = ("picked", "zero", "failed", "rewritten")
-STAGES = ("read", "prepare", "detect", "choose", "record")
+STAGES = ("read", "prepare", "detect", "choose", "draw", "record")
 QUEUES = ("ready", "loaded", "picked")
 LOOPS = ("scanner", "loader", "picker", "recorder")
-ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "internal")
+ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "picture", "internal")
 MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
 MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
 CRASH_KINDS = ("signal", "device", "time_limit", "canary", "killed")

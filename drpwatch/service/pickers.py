@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from drpwatch.errors import DeviceNotReady, DeviceOutOfMemory, UnusableMicrograph
-from drpwatch.micrograph import Outcome, PickParams, Picks, ReadyMicrograph
+from drpwatch.micrograph import Outcome, PickParams, Picks, Pictures, ReadyMicrograph
 from drpwatch.service.tiles import TileSizes
 from drpwatch.session.records import PinnedWeights
 
@@ -45,6 +45,10 @@ class Picker(Protocol):
         """Turn the detector's map into picks."""
         ...
 
+    def draw(self, pixels: npt.NDArray[Any], prepared: Any) -> Pictures:
+        """Make what people see of a micrograph."""
+        ...
+
     def memory_bytes(self) -> dict[str, int]:
         """Return the device's memory by kind; empty for a CPU."""
         ...
@@ -73,8 +77,14 @@ def pick_in_steps(
     read_s: float,
     tiles: TileSizes,
     beat: Callable[[], None] = lambda: None,
+    draw: Callable[[Any], bool] = lambda _: False,
 ) -> Outcome:
     """Pick one micrograph, (h, w) pixels, and time each step; with too little memory, again in smaller tiles.
+
+    Parameters
+    ----------
+    draw
+        Called with what was prepared, for whoever makes pictures of it; returns whether they were made.
 
     Raises
     ------
@@ -87,7 +97,7 @@ def pick_in_steps(
     while True:
         tile_px = tiles.of(kind, picker.tile_sizes_px)
         try:
-            outcome = _in_tiles(picker, ready, pixels, read_s, tile_px, beat)
+            outcome = _in_tiles(picker, ready, pixels, read_s, tile_px, beat, draw)
         except DeviceOutOfMemory as error:
             reason = str(error)
         else:
@@ -106,6 +116,7 @@ def _in_tiles(
     read_s: float,
     tile_px: int,
     beat: Callable[[], None],
+    draw: Callable[[Any], bool],
 ) -> Outcome:
     """Pick one micrograph in tiles of one size."""
     seconds = {"read": read_s}
@@ -117,7 +128,9 @@ def _in_tiles(
     beat()
     seconds["detect"] = -started + (started := time.perf_counter())
     picks = picker.choose(candidate_map)
-    seconds["choose"] = time.perf_counter() - started
+    seconds["choose"] = -started + (started := time.perf_counter())
+    if draw(prepared):
+        seconds["draw"] = time.perf_counter() - started
     return Outcome(ready, picks, seconds=seconds)
 
 

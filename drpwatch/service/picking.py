@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from drpwatch.errors import DeviceError, DeviceFault, DeviceNotReady, MicrographError, WeightsError
 from drpwatch.micrograph import Outcome
@@ -12,6 +13,7 @@ from drpwatch.service.device import Device
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.flight import Flight
 from drpwatch.service.heartbeats import Heartbeats
+from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.loader import Loaded
 from drpwatch.service.pickers import Picker, pick_in_steps
 from drpwatch.service.publish import Publisher
@@ -44,6 +46,7 @@ class Picking:
         give_back: Callable[[Loaded], None],
         weights_failed: Callable[[str, str], None],
         warmed_up: threading.Event,
+        illustrator: Illustrator,
         publisher: Publisher,
         heartbeats: Heartbeats,
     ) -> None:
@@ -56,6 +59,7 @@ class Picking:
         self._give_back = give_back
         self._weights_failed = weights_failed
         self._warmed_up = warmed_up
+        self._illustrator = illustrator
         self._publisher = publisher
         self._heartbeats = heartbeats
         self._tiles = TileSizes(publisher.out_of_memory)
@@ -135,7 +139,13 @@ class Picking:
         ready = item.ready
         try:
             outcome = pick_in_steps(
-                picker, ready, item.pixels, item.read_s, self._tiles, lambda: self._heartbeats.beat(LOOP)
+                picker,
+                ready,
+                item.pixels,
+                item.read_s,
+                self._tiles,
+                lambda: self._heartbeats.beat(LOOP),
+                lambda prepared: self._draw(picker, item, prepared),
             )
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
@@ -149,3 +159,18 @@ class Picking:
         for kind, size_bytes in picker.memory_bytes().items():
             self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
         return outcome
+
+    def _draw(self, picker: Picker, item: Loaded, prepared: Any) -> bool:
+        """Have pictures of a micrograph made; that they cannot be made fails nothing."""
+        if not self._illustrator.has_room:
+            return False
+        try:
+            self._illustrator.offer(item.ready, picker.draw(item.pixels, prepared))
+        except DeviceFault:
+            raise
+        except DeviceError:
+            return False  # no memory for pictures
+        except Exception as error:  # noqa: BLE001 - pictures are not worth a micrograph
+            self._publisher.crashed(LOOP, error)
+            return False
+        return True

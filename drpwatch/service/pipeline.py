@@ -22,6 +22,7 @@ from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.flight import Flight, TimeLimit
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.idleness import Idleness
+from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
@@ -86,6 +87,7 @@ class Pipeline:
         device = Device(
             factory, config.pick, self.dispatcher, publisher, clock, lambda: self.heartbeats.beat(PICKER)
         )
+        self._illustrator = Illustrator(journal, config.page, publisher)
         self.picking = Picking(
             device,
             config.pick.model,
@@ -96,6 +98,7 @@ class Pipeline:
             self._give_back,
             self._fail_session,
             self.warmed_up,
+            self._illustrator,
             publisher,
             self.heartbeats,
         )
@@ -117,6 +120,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Start all threads, the end of the stream first."""
+        self._illustrator.start()
         self._run("recorder", lambda: self.recorder.run(self._picker_done, self._abandon))
         self._run("picker", lambda: self.picking.run(self._stop, self._loaders_done, self._abandon))
         for loader in self._loaders:
@@ -169,6 +173,7 @@ class Pipeline:
         self._abandon.set()
         if not isinstance(self.failure, DeviceFault):
             self.flight.end()  # what is still on the device has done nothing wrong
+        self._illustrator.stop()
         return not any(thread.is_alive() for thread in self._threads)
 
     def configure(self, config: Config) -> None:

@@ -13,6 +13,7 @@ from drpwatch.micrograph import Outcome
 from drpwatch.service.clock import Clock
 from drpwatch.service.metrics import Metrics
 from drpwatch.session.records import Crash, SessionRecord
+from drpwatch.web.events import Events
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +21,9 @@ log = structlog.get_logger(__name__)
 class Publisher:
     """Turns events of the pipeline into metrics and log events; safe to call from any thread."""
 
-    def __init__(self, metrics: Metrics, clock: Clock | None = None) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock | None = None, events: Events | None = None) -> None:
         self.metrics = metrics
+        self._events = events or Events()
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._told: dict[tuple[str, str], str] = {}  # (kind, session) -> the problem told last
@@ -30,6 +32,7 @@ class Publisher:
         """Tell that a micrograph is whole."""
         self.metrics.found.labels(by=by).inc()
         log.debug("micrograph_ready", session=session, micrograph=name, found_by=by, rewritten=rewritten)
+        self._events.tell("found", session=session)
 
     def waiting(self, session: str, name: str, reason: str) -> None:
         """Tell why a micrograph waits."""
@@ -40,6 +43,7 @@ class Publisher:
         self.metrics.micrographs.labels(session=session, outcome="failed").inc()
         self.metrics.errors.labels(kind="file").inc()
         log.warning("micrograph_failed", session=session, micrograph=name, reason=reason)
+        self._events.tell("micrograph", session=session, name=name, picks=None)
 
     def only_touched(self, session: str, name: str) -> None:
         """Tell that a file changed and has the same pixels as before."""
@@ -85,6 +89,7 @@ class Publisher:
             self.metrics.micrographs.labels(session=ready.session, outcome="failed").inc()
             self.metrics.errors.labels(kind="pick").inc()
             told.warning("micrograph_failed", reason=outcome.failure)
+            self._events.tell("micrograph", session=ready.session, name=ready.name, picks=None)
             return
         kind = "rewritten" if ready.generation > 1 else "picked" if picks.count else "zero"
         self.metrics.micrographs.labels(session=ready.session, outcome=kind).inc()
@@ -94,6 +99,11 @@ class Publisher:
             self.metrics.finished_to_recorded_seconds.observe(max(0.0, now - ready.ready_at))
         self.metrics.last_pick_timestamp_seconds.set(now)
         told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score))
+        self._events.tell("micrograph", session=ready.session, name=ready.name, picks=picks.count)
+
+    def illustrated(self, session: str, name: str) -> None:
+        """Tell that there are pictures of a micrograph."""
+        self._events.tell("picture", session=session, name=name)
 
     def free(self, session: str, free_bytes: int) -> None:
         """Tell how much room a session's outputs have; of one that ended long ago nobody asks."""
@@ -107,6 +117,7 @@ class Publisher:
             known = self._told.get((kind, session)) == sentence
             self._told[kind, session] = sentence
         if not known:
+            self._events.tell("session", session=session or None)
             log.warning("held_up", kind=kind, session=session or None, reason=sentence)
 
     def over(self, kind: str, session: str) -> None:
@@ -114,16 +125,19 @@ class Publisher:
         with self._lock:
             was = self._told.pop((kind, session), None)
         if was is not None:
+            self._events.tell("session", session=session or None)
             log.info("going_on", kind=kind, session=session or None)
 
     def state(self, session: str, state: str, reason: str | None = None) -> None:
         """Tell that a session is in another state."""
         self.metrics.show_state(session, state)
         log.info("session_state", session=session, state=state, reason=reason)
+        self._events.tell("session", session=session)
 
     def params(self, session: SessionRecord) -> None:
         """Tell which parameters are in force."""
         weights = session.params.weights
+        self._events.tell("session", session=session.spec.name)
         log.info(
             "session_params",
             session=session.spec.name,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
-from drpwatch.micrograph import PickParams, Picks
+from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.service.canary import SHAPE_YX
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_device import FakeDevice
@@ -103,6 +103,10 @@ class FakePicker:
         self.of.picked += 1
         if self.of.breaks is not None:
             raise self.of.breaks("as the test wants it")
+
+    def draw(self, pixels: npt.NDArray[Any], prepared: Any) -> Pictures:
+        grey = np.clip(pixels.astype(np.float32), 0, 255).astype(np.uint8)
+        return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:
         return self.of.device.memory_bytes()

@@ -257,18 +257,20 @@ def test_metrics(remote, accept):
 
 
 def test_the_index_names_every_route_and_only_those(local, remote):
-    index = remote.get("/").json()
+    index = remote.get("/api/v1").json()
     assert (index["name"], index["version"]) == ("drpwatch", __version__)
     assert all(route.startswith("GET ") for route in index["routes"])
-    assert "POST /api/v1/sessions/{name}/stop" in local.get("/").json()["routes"]
+    assert "POST /api/v1/sessions/{name}/stop" in local.get("/api/v1").json()["routes"]
 
 
 def test_tcp_cannot_change_anything(local, remote, control):
     local.post("/api/v1/sessions", json=BODY)
     before = dict(control.views)
-    routes = [route.removeprefix("POST ") for route in local.get("/").json()["routes"] if route[:4] == "POST"]
+    routes = [
+        route.removeprefix("POST ") for route in local.get("/api/v1").json()["routes"] if route[:4] == "POST"
+    ]
     assert len(routes) == 8
-    assert "PATCH /api/v1/sessions/{name}" in local.get("/").json()["routes"]
+    assert "PATCH /api/v1/sessions/{name}" in local.get("/api/v1").json()["routes"]
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         for path in (*routes, "/", "/metrics", "/api/v1/sessions/s1"):
             answer = remote.request(method, path.format(name="s1"), json=BODY | {"name": "s2"})
@@ -282,7 +284,7 @@ def test_the_schema_is_local_and_there_are_no_pages_from_a_cdn(local, remote):
     for client, path in ((remote, "/api/v1/openapi.json"), (local, "/docs"), (local, "/redoc")):
         answer = client.get(path)
         assert answer.status_code == 404
-        assert answer.json() == {"error": f"there is no GET {path}; GET / lists what there is"}
+        assert answer.json() == {"error": f"there is no GET {path}; GET /api/v1 lists what there is"}
 
 
 @pytest.mark.parametrize(
