@@ -1,0 +1,55 @@
+"""The page of a session with ten thousand micrographs: quick, and light on the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import playwright
+from tests.browser.making import BAD_SQUARE, long_session
+from tests.daemon.rig import Rig
+
+COUNT = 10_000
+CANDIDATES = 200
+MB = 1 << 20
+expect = playwright.expect
+
+
+@pytest.mark.timeout(240)
+def test_ten_thousand_micrographs(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    long_session(tmp_path, COUNT, CANDIDATES)
+    rig = Rig(tmp_path)
+    rig.start()
+    try:
+        rig.control.sessions()
+        before = resident_bytes(rig)
+        page = visit(rig.port)
+        expect(page.locator("#tiles > li")).to_have_count(24)
+        painted_ms = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        shown_ms = page.evaluate("performance.now()")
+        expect(page.locator("#map .row")).to_have_count(COUNT // 50)
+        expect(page.locator("#map .row.bad")).to_have_count(1)
+        expect(page.locator("#map .row.bad")).to_contain_text(f"GridSquare_{BAD_SQUARE:03d}")
+        expect(page.locator("#scores-now")).to_contain_text("from 0.5")
+        for _ in range(4):
+            page.locator("#older").click()
+        expect(page.locator("#tiles > li")).to_have_count(120)
+        for show in ("Failed", "Empty", "All"):
+            page.locator("#show button", has_text=show).click()
+            expect(page.locator("#tiles > li").first).to_be_visible()
+        grown = resident_bytes(rig) - before
+        print(f"first paint {painted_ms:.0f} ms, tiles {shown_ms:.0f} ms, daemon grew by {grown / MB:.1f} MB")
+        assert painted_ms < 1000
+        assert grown < 50 * MB
+    finally:
+        rig.close()
+
+
+def resident_bytes(rig: Rig) -> int:
+    assert rig.process is not None
+    status = Path(f"/proc/{rig.process.pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024

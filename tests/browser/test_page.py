@@ -1,0 +1,259 @@
+"""The page, in a real browser, before the real daemon (with fake picks): what a scientist sees and does."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import playwright
+from tests.daemon.rig import Rig, write_image
+from tests.support import eventually
+
+pytestmark = pytest.mark.timeout(120)
+Visit = Callable[..., Any]
+expect = playwright.expect
+
+
+def tiles(page: Any) -> Any:
+    return page.locator("#tiles > li > button")
+
+
+@pytest.fixture
+def picked(rig: Rig) -> Rig:
+    """A daemon with a session of five picked micrographs, and one file that is none."""
+    rig.start_session()
+    for number in range(5):
+        rig.write(f"GridSquare_{number % 2}/m{number}.mrc", number)
+    (rig.watch_dir() / "junk.mrc").write_bytes(b"no micrograph" * 200)
+    rig.picked(5)
+    eventually(lambda: rig.counts()["failed"] == 1, 10, "the junk failed")
+    pictures = rig.out_dir() / "thumbnails" / "small"
+    eventually(lambda: len(list(pictures.rglob("*.jpg"))) == 5, 10, "five pictures")
+    return rig
+
+
+def test_before_any_session_it_says_how_to_start_one(rig: Rig, visit: Visit) -> None:
+    page = visit(rig.port)
+    expect(page.locator("#nothing")).to_contain_text("drpwatch session start")
+    expect(page.locator("#live")).to_have_text("live")
+    rig.start_session()
+    expect(page.locator("#session-name")).to_have_text("s1", timeout=2000)
+
+
+def test_the_newest_micrographs_have_pictures_and_picks(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    expect(tiles(page)).to_have_count(6)
+    images = page.locator("#tiles img")
+    expect(images).to_have_count(5)
+    eventually(
+        lambda: images.evaluate_all("all => all.every(one => one.complete && one.naturalWidth === 64)"),
+        5,
+        "all pictures are loaded",
+    )
+    # Circles are drawn: some pixels of the first canvas are not transparent.
+    drawn = "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some(value => value > 0)"
+    assert page.locator("#tiles canvas").first.evaluate(drawn)
+    view = picked.control.session("s1")
+    expect(page.locator("#figures")).to_contain_text(f"{view['picks']:,}")
+    expect(page.locator("#figures")).to_contain_text("1 failed")
+
+
+def test_a_pick_is_shown_within_a_second(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    expect(tiles(page)).to_have_count(6)
+    expect(page.locator("#live")).to_have_text("live")
+    # In the browser's own words, so that the way to the test does not count.
+    page.evaluate(
+        """() => { window.seen = null; new MutationObserver(() => {
+            const name = document.querySelector('#tiles .name')?.textContent;
+            if (name === 'new.mrc' && window.seen === null) window.seen = Date.now() / 1000;
+        }).observe(document.getElementById('tiles'), {childList: true, subtree: true}); }"""
+    )
+    picked.write("GridSquare_0/new.mrc", 99)
+    picked.picked(6)
+    seen = eventually(lambda: page.evaluate("window.seen"), 10, "the new tile")
+    recorded = next(one for one in picked.control.session("s1")["newest"] if one["name"].endswith("new.mrc"))
+    assert seen - recorded["recorded_at"] < 1.0
+    expect(tiles(page).first.locator("img")).to_have_count(1)
+
+
+def test_kinds_are_filtered_and_failures_have_their_reason(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    page.get_by_role("button", name=re.compile("^Failed")).click()
+    expect(tiles(page)).to_have_count(1)
+    expect(tiles(page).first).to_contain_text("not an MRC file")
+    page.get_by_role("button", name=re.compile("^Empty")).click()
+    zero = sum(one["picks"] == 0 for one in picked.control.session("s1")["newest"])
+    expect(tiles(page)).to_have_count(zero)
+    page.get_by_role("button", name=re.compile("^All")).click()
+    expect(tiles(page)).to_have_count(6)
+
+
+def test_a_large_view_by_mouse(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    page.get_by_role("button", name=re.compile("^With picks")).click()
+    tiles(page).first.click()
+    viewer = page.locator("#viewer")
+    expect(viewer).to_be_visible()
+    name = page.locator("#viewer-name").inner_text()
+    expect(page.locator("#spectrum")).to_be_visible()
+    page.locator("#next-older").click()
+    expect(page.locator("#viewer-name")).not_to_have_text(name)
+    page.locator("#newer").click()
+    expect(page.locator("#viewer-name")).to_have_text(name)
+    before = page.locator("#stage").evaluate("one => one.toDataURL()")
+    page.locator("#stage").hover()
+    page.mouse.wheel(0, -600)
+    assert page.locator("#stage").evaluate("one => one.toDataURL()") != before
+    page.locator("#fit").click()
+    page.locator("#viewer-close").click()
+    expect(viewer).to_be_hidden()
+
+
+def test_the_score_under_the_pointer(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    (one, *_) = gallery(picked, "picked")
+    x, y, per_mille = one["circles"][:3]
+    page.locator(f"[data-id='{one['id']}']").click()
+    expect(page.locator("#viewer")).to_be_visible()
+    box = page.locator("#stage").bounding_box()
+    height, width = one["shape_yx"]
+    scale = 0.98 * min(box["width"] / width, box["height"] / height)
+    left, top = box["x"] + (box["width"] - width * scale) / 2, box["y"] + (box["height"] - height * scale) / 2
+    page.mouse.move(left + x * scale, top + y * scale)
+    expect(page.locator("#under")).to_have_text(f"score {per_mille / 1000:.2f} at {x}, {y}")
+
+
+def test_another_threshold_is_tried_here_and_foretold_for_the_session(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    (one, *_) = gallery(picked, "picked")
+    page.locator(f"[data-id='{one['id']}']").click()
+    expect(page.locator("#apply")).to_be_hidden()
+    page.locator("#threshold").fill("0.2")
+    expect(page.locator("#command")).to_have_text("drpwatch session rethreshold s1 0.2")
+    before = picked.control.session("s1")["picks"]
+    text = page.locator("#picks-session").inner_text()
+    match = re.match(r"([\d,]+) → ([\d,]+) picks", text)
+    assert match is not None, text
+    assert int(match[1].replace(",", "")) == before
+    assert picked.control.session("s1")["picks"] == before  # nothing changes by looking
+    here = int(re.split(r"→|picks", page.locator("#picks-here").inner_text())[1].replace(",", ""))
+    picked.control.ask("s1", "rethreshold", {"threshold": 0.2})
+    assert picked.control.session("s1")["picks"] == int(match[2].replace(",", ""))
+    assert len(gallery(picked, "picked", one["id"])["circles"]) // 3 == here
+
+
+def gallery(rig: Rig, show: str, one: int | None = None) -> Any:
+    import json
+
+    listed = json.loads(rig.get(f"/api/v1/sessions/s1/gallery?show={show}")[1])["micrographs"]
+    return listed if one is None else next(found for found in listed if found["id"] == one)
+
+
+def test_by_keyboard_alone(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    expect(tiles(page)).to_have_count(6)
+    page.keyboard.press("ArrowRight")
+    expect(tiles(page).first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(tiles(page).nth(1)).to_be_focused()
+    second = tiles(page).nth(1).get_attribute("title")
+    page.keyboard.press("Enter")
+    expect(page.locator("#viewer")).to_be_visible()
+    assert second.endswith(page.locator("#viewer-name").inner_text())
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#viewer-name")).not_to_have_text(second.rpartition("/")[2])
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("c")
+    expect(page.locator("#candidates")).to_be_checked()
+    for key in ("+", "-", "f"):
+        page.keyboard.press(key)
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+    page.keyboard.press("f")
+    expect(page.locator("#show [aria-pressed=true]")).to_contain_text("With picks")
+
+
+def test_it_can_be_linked_to(picked: Rig, visit: Visit) -> None:
+    one = gallery(picked, "picked")[0]
+    page = visit(picked.port, f"#s1/{one['id']}")
+    expect(page.locator("#viewer-name")).to_have_text(one["name"].rpartition("/")[2])
+
+
+def test_plots_and_map_are_drawn(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port)
+    expect(page.locator(".plot canvas")).to_have_count(5)
+    expect(page.locator("#map .row")).to_have_count(3)
+    expect(page.locator("#map")).to_contain_text("GridSquare_1")
+    page.locator("#map canvas").first.click(position={"x": 3, "y": 5})
+    expect(page.locator("#viewer")).to_be_visible()
+
+
+def test_a_daemon_that_restarts_is_found_again(picked: Rig, visit: Visit) -> None:
+    page = visit(picked.port, allow="ERR_")  # the browser itself tells of every connection that fails
+    expect(tiles(page)).to_have_count(6)
+    began = time.monotonic()
+    assert picked.stop() == 0
+    assert time.monotonic() - began < 8  # an open page does not hold up the stop
+    expect(page.locator("#live")).to_have_text("daemon away")
+    picked.start()
+    write_image(picked.watch_dir() / "after.mrc", seed=50)
+    expect(page.locator("#live")).to_have_text("live", timeout=20_000)
+    expect(page.locator("#tiles .name").first).to_have_text("after.mrc", timeout=15_000)
+
+
+def test_several_sessions_and_their_problems(picked: Rig, visit: Visit) -> None:
+    picked.start_session("s2")
+    page = visit(picked.port)
+    expect(page.locator("#session-name")).to_have_text("s2")
+    expect(page.locator("#no-tiles")).to_be_visible()
+    page.locator("#session").select_option("s1")
+    expect(page.locator("#session-name")).to_have_text("s1")
+    expect(tiles(page)).to_have_count(6)
+    picked.control.change("s1", "pause")
+    expect(page.locator("#session-state")).to_have_text("paused", timeout=2000)
+    picked.watch_dir("s1").rename(picked.root / "gone")
+    expect(page.locator("#problems")).to_contain_text(str(picked.watch_dir("s1")), timeout=10_000)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_it_fits_any_screen_and_can_be_read_by_all(
+    picked: Rig, visit: Visit, scheme: str, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[dev]'")
+    page = visit(picked.port, color_scheme=scheme, viewport={"width": width, "height": 844})
+    expect(tiles(page)).to_have_count(6)
+    expect(page.locator(".plot canvas")).to_have_count(5)
+    page.locator("#help-button").click()
+    serious(axe, page)
+    page.keyboard.press("Escape")
+    serious(axe, page)
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) <= 0
+    page.get_by_role("button", name=re.compile("^With picks")).click()
+    tiles(page).first.click()
+    expect(page.locator("#viewer")).to_be_visible()
+    serious(axe, page)
+    for button in page.locator("#viewer button:visible").all():
+        box = button.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def serious(axe: Any, page: Any) -> None:
+    """No finding of axe-core that it calls serious or critical."""
+    found = axe.Axe().run(page).response["violations"]
+    told = [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert told == []
