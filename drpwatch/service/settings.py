@@ -13,6 +13,7 @@ RELOADABLE = {
     "watch": ("poll_interval_s", "settle_s", "incomplete_after_s", "hints"),
     "pick": ("newest_first_beyond",),
     "session": ("idle_after_s", "auto_complete_after_s"),
+    "page": (),
 }
 """Keys that a reload takes, and all profiles; a key that is not named here needs a restart."""
 

@@ -41,14 +41,19 @@ def visit(browser: playwright.Browser) -> Iterator[Callable[..., playwright.Page
     complaints: list[str] = []
     allowed: list[str] = []
 
-    def open_page(port: int, path: str = "", *, allow: str | None = None, **options: object) -> playwright.Page:
+    def open_page(
+        port: int, path: str = "", *, allow: str | None = None, **options: object
+    ) -> playwright.Page:
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
         contexts.append(context)
         if allow is not None:
             allowed.append(allow)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"http://127.0.0.1:{port}/{path}")
         return page

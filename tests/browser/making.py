@@ -54,4 +54,6 @@ def long_session(root: Path, count: int, candidates: int, pictures: int = 24, na
     grey = random.integers(0, 255, (512, 512), np.uint8)
     for number in range(count - pictures, count):
         album = Thumbnails(out, pictures, 10**9)
-        album.write(f"GridSquare_{number // PER_SQUARE:03d}/m{number:05d}.mrc", Pictures(grey, grey[:256, :256]))
+        album.write(
+            f"GridSquare_{number // PER_SQUARE:03d}/m{number:05d}.mrc", Pictures(grey, grey[:256, :256])
+        )

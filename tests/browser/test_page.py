@@ -55,7 +55,9 @@ def test_the_newest_micrographs_have_pictures_and_picks(picked: Rig, visit: Visi
         "all pictures are loaded",
     )
     # Circles are drawn: some pixels of the first canvas are not transparent.
-    drawn = "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some(value => value > 0)"
+    drawn = (
+        "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some(value => value > 0)"
+    )
     assert page.locator("#tiles canvas").first.evaluate(drawn)
     view = picked.control.session("s1")
     expect(page.locator("#figures")).to_contain_text(f"{view['picks']:,}")
@@ -228,7 +230,9 @@ def test_several_sessions_and_their_problems(picked: Rig, visit: Visit) -> None:
 def test_it_fits_any_screen_and_can_be_read_by_all(
     picked: Rig, visit: Visit, scheme: str, width: int
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[dev]'")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[dev]'"
+    )
     page = visit(picked.port, color_scheme=scheme, viewport={"width": width, "height": 844})
     expect(tiles(page)).to_have_count(6)
     expect(page.locator(".plot canvas")).to_have_count(5)

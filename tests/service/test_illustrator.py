@@ -16,6 +16,7 @@ from drpwatch.service.metrics import Metrics
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
 from drpwatch.service.sessions import Sessions
+from drpwatch.service.settings import Settings
 from drpwatch.session.journal import Journal
 from drpwatch.session.thumbnails import FOLDER, Thumbnails, View, decode
 from tests.daemon.fake_picker import FakePicker, FakePickers
@@ -36,7 +37,7 @@ class Atelier:
         self.metrics = Metrics()
         publisher = Publisher(self.metrics)
         self.pipeline = Pipeline(self.journal, config, FakePickers(), publisher)
-        self.control = Sessions(self.journal, self.pipeline, publisher, Clock())
+        self.control = Sessions(self.journal, self.pipeline, publisher, Clock(), Settings(config, None))
         self.pipeline.start()
         self.control.start_session(SessionRequest("s1", self.mics, PickParams(150.0)))
 

@@ -165,3 +165,11 @@ def test_what_is_not_there_is_a_sentence(remote: TestClient, path: str, status: 
     answer = remote.get(f"/api/v1/sessions/{path}")
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/static/app.js", "/api/v1/events", "/api/v1/sessions/s1/gallery/1/small"]
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_nothing_takes_anything_but_questions(remote: TestClient, path: str, method: str) -> None:
+    assert remote.request(method, path, json={}).status_code == 405
