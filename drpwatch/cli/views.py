@@ -89,6 +89,7 @@ def print_session(view: Json) -> None:
             ("parameters", f"version {view['params_version']}{_outdated(view)}"),
             ("picks", f"{view['picks']}{_per_micrograph(view)}"),
             *_missing(view),
+            *_found_by(view),
             ("per hour", _rate(view["micrographs_per_hour"])),
             ("last recorded", ago(view["last_recorded_at"]) + (", idle" if view["idle"] else "")),
         ]
@@ -150,6 +151,11 @@ def _missing(view: Json) -> list[tuple[str, str]]:
     if not view["sources_missing"]:
         return []
     return [("source missing", f"{view['sources_missing']} micrographs; what was picked of them stays")]
+
+
+def _found_by(view: Json) -> list[tuple[str, str]]:
+    """Return a field about how new files are found, if not as usual."""
+    return [] if view["no_events"] is None else [("found by", f"scans alone: {view['no_events']}")]
 
 
 def _sha256(weights: str | None) -> str:

@@ -88,6 +88,7 @@ class SessionView:
     behind: bool  # the outputs are still to be brought to what the journal says
     expected_end_at: float | None = None
     backfill: str = ALL
+    no_events: str | None = None  # why files are found by scans alone; None: the kernel tells of them, too
     sources_missing: int = 0  # recorded micrographs whose file is not there any more
     idle: bool = False  # nothing new came for session.idle_after_s
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first

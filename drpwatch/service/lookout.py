@@ -107,6 +107,11 @@ class Lookout:
         """Why the watch root cannot be read at all; None while it can."""
         return self._hanging or (None if self._watch is None else self._watch.unreadable)
 
+    @property
+    def no_events(self) -> str | None:
+        """Why files are found by scans alone; None while the kernel tells of them, too."""
+        return None if self._watch is None else self._watch.no_events
+
     def tell_if_hanging(self) -> None:
         """Tell of a look that does not come to an end; for another thread to call."""
         hanging = self._hanging

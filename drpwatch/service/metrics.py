@@ -212,6 +212,10 @@ class Metrics:
         self.watch_root_readable = self._session_gauge(
             "watch_root_readable", "1 if the last pass over the watch root succeeded, else 0."
         )
+        self.watch_events = self._session_gauge(
+            "watch_events",
+            "1 if the kernel tells of new files in the watch root, 0 if they are found by scans alone.",
+        )
         self.output_writable = self._session_gauge(
             "output_writable", "1 if picks can be recorded, 0 while they are held back."
         )

@@ -61,8 +61,9 @@ class Publisher:
         """Tell that a micrograph was no longer whole when it was read."""
         log.info("micrograph_put_back", session=session, micrograph=name, reason=reason)
 
-    def scanned(self, session: str, seconds: float, *, ok: bool) -> None:
-        """Tell that a watch root was looked through."""
+    def scanned(self, session: str, seconds: float, *, ok: bool, no_events: str | None) -> None:
+        """Tell that a watch root was looked through, and why events do not tell of its files, if so."""
+        self.metrics.watch_events.labels(session=session).set(int(no_events is None))
         self.metrics.scans.labels(result="ok" if ok else "failed").inc()
         self.metrics.watch_root_readable.labels(session=session).set(int(ok))
         if ok:

@@ -72,6 +72,11 @@ class Scanner:
         lookout = self._lookouts.get(session)
         return () if lookout is None else lookout.problems
 
+    def no_events(self, session: str) -> str | None:
+        """Return why a session's files are found by scans alone; None while the kernel tells of them, too."""
+        lookout = self._lookouts.get(session)
+        return None if lookout is None else lookout.no_events
+
     def unreadable(self, session: str) -> str | None:
         """Return why a session's watch root cannot be read at all."""
         lookout = self._lookouts.get(session)

@@ -252,6 +252,7 @@ class Sessions:
             behind=session.id in self._journal.sessions_behind(),
             expected_end_at=session.expected_end_at,
             backfill=session.backfill,
+            no_events=self._pipeline.scanner.no_events(spec.name),
             sources_missing=totals.sources_missing,
             idle=watched and self._pipeline.idleness.is_idle(spec.name),
         )

@@ -86,6 +86,11 @@ class SessionWatch:
         """What keeps files from being seen, one sentence each."""
         return self._left_out if self.unreadable is None else (self.unreadable,)
 
+    @property
+    def no_events(self) -> str | None:
+        """Why files are found by scans alone; None while the kernel tells of them, too."""
+        return self._hints.reason
+
     def close(self) -> None:
         """Stop listening."""
         self._hints.stop()
@@ -142,7 +147,7 @@ class SessionWatch:
             return 0
         if full:
             self.unreadable, self._left_out = None, self._discovery.problems
-            self._publisher.scanned(self.name, self._clock.monotonic() - now_s, ok=True)
+            self._scanned(now_s, ok=True)
             self._publisher.over("scan", self.name)
         ready = self._take_in([self._judge(event, now_s, draining=draining) for event in events])
         if draining:
@@ -152,8 +157,12 @@ class SessionWatch:
     def _failed(self, sentence: str, now_s: float) -> None:
         """Conclude nothing from a root that cannot be read, but say so."""
         self.unreadable = sentence
-        self._publisher.scanned(self.name, self._clock.monotonic() - now_s, ok=False)
+        self._scanned(now_s, ok=False)
         self._publisher.problem("scan", self.name, sentence)
+
+    def _scanned(self, since_s: float, *, ok: bool) -> None:
+        took_s = self._clock.monotonic() - since_s
+        self._publisher.scanned(self.name, took_s, ok=ok, no_events=self.no_events)
 
     # ---- events ---------------------------------------------------------------------------------
 

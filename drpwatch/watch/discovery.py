@@ -230,7 +230,9 @@ class Discovery:
     def _next_slice(self, known: Known) -> list[str]:
         """Return the next finished names to compare with their files, in turn."""
         names = list(islice(known, self._cursor, self._cursor + self._rechecks_per_look))
-        self._cursor = self._cursor + len(names) if len(names) == self._rechecks_per_look else 0
+        self._cursor += len(names)
+        if self._cursor >= len(known):
+            self._cursor = 0
         return names
 
     def _choose(self, known: Known, hinted: Iterable[str], now_s: float, *, full: bool) -> list[str]:

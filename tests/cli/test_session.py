@@ -189,6 +189,27 @@ def test_show_names_what_waits_and_what_failed_with_the_reasons(ask, control):
     assert re.search(r"^\[red\]b.mrc .* a stack of 40 images: drpwatch picks single ones$", out, re.MULTILINE)
 
 
+def test_show_tells_which_files_are_gone_and_how_new_ones_are_found(ask, control):
+    start(ask)
+    out = ask("show", "s1")
+    assert "source missing" not in out
+    assert "found by" not in out
+    control.add(
+        replace(
+            control.views["s1"],
+            newest=(replace(micrograph("g1/a.mrc", "picked"), source_missing=True),),
+            sources_missing=1,
+            no_events="/data is on nfs4, where other machines' writes cause no events",
+        )
+    )
+    out = ask("show", "s1")
+    assert "source missing  1 micrographs; what was picked of them stays" in out
+    assert (
+        "found by        scans alone: /data is on nfs4, where other machines' writes cause no events" in out
+    )
+    assert re.search(r"^g1/a.mrc +picked .* source missing$", out, re.MULTILINE)
+
+
 def test_a_terminal_gets_a_rich_table_and_names_are_not_markup(ask, control, monkeypatch):
     start(ask)
     control.add(replace(control.views["s1"], failed=(micrograph("[red]b.mrc", "failed", "[bold]"),)))

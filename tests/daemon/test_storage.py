@@ -52,6 +52,14 @@ def test_a_server_that_does_not_answer_holds_up_its_own_session_alone(rig: Rig) 
         rig.start_session("s2")
         put(rig, server, "a.mrc", 1)
         rig.picked(1, "s1")
+        assert rig.control.session("s1")["no_events"] == (
+            f"{rig.watch_dir('s1')} is on fuse.sshfs, where other machines' writes cause no events"
+        )
+        assert rig.control.session("s2")["no_events"] is None
+        page = rig.get("/metrics")[1]
+        assert 'drpwatch_watch_events{session="s1"} 0.0' in page
+        assert 'drpwatch_watch_events{session="s2"} 1.0' in page
+        assert 'drpwatch_found_total{by="scan"} 1.0' in page
         server.hang()
         for number in range(3):
             rig.write(f"{number}.mrc", number, session="s2")

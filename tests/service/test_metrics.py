@@ -18,7 +18,7 @@ OURS = {
     "found", "session_active", "session_info", "oldest_unpicked_timestamp_seconds",
     "last_new_micrograph_timestamp_seconds", "session_micrographs", "session_picks", "median_picks",
     "session_idle", "expected_end_timestamp_seconds",
-    "watch_root_readable", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
+    "watch_root_readable", "watch_events", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
     "config_reload_failed", "config_needs_restart", "heartbeat_timestamp_seconds",
     "device_ready", "device_memory_bytes", "device_released", "tile_px", "canary_checks", "crashes",
     "quarantined", "journal_commit_seconds",

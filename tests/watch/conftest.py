@@ -25,12 +25,12 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def crowded_root() -> Iterator[Path]:
-    """A root with 20,000 names in 10 directories."""
+    """A root with 20,000 names in 50 directories."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        for grid in range(10):
+        for grid in range(50):
             (Path(directory) / f"grid{grid}").mkdir()
-            for index in range(2000):
+            for index in range(400):
                 path = os.path.join(directory, f"grid{grid}", f"FoilHole_{index:05d}_frames_DW.mrc")
                 os.close(os.open(path, os.O_CREAT))
         yield Path(directory)

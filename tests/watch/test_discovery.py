@@ -7,8 +7,11 @@ import pytest
 
 from drpwatch.errors import ScanFailed
 from drpwatch.formats.mrc import fingerprint
+from drpwatch.micrograph import Sighting
+from drpwatch.watch import discovery
 from drpwatch.watch.discovery import Back, Discovery, Gone, Ready, Rejected, Waiting
 from drpwatch.watch.probe import probe
+from drpwatch.watch.scan import sight
 from tests.watch.conftest import best_cpu_s, unprivileged
 
 SETTLING = "settling: whole, and must stay unchanged for 5 s"
@@ -397,10 +400,23 @@ def test_names_that_never_settle_take_turns_within_the_limit(root: Path, put) ->
     assert min(watcher.opened.count(f"{index}.mrc") for index in range(7)) >= 2
 
 
-def test_a_look_with_20000_finished_names_is_fast(crowded_root: Path) -> None:
+def test_a_look_with_20000_finished_names_is_fast_and_asks_for_few_of_them(
+    crowded_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watcher = Watcher(crowded_root)
     paths = crowded_root.glob("*/*.mrc")
     watcher.known = {path.relative_to(crowded_root).as_posix(): fingerprint(path.stat()) for path in paths}
     assert len(watcher.known) == 20_000
     assert best_cpu_s(watcher.look) < 0.2
     assert watcher.opened == []
+    asked: list[str] = []
+
+    def counted(root: Path, name: str) -> Sighting:
+        asked.append(name)
+        return sight(root, name)
+
+    monkeypatch.setattr(discovery, "sight", counted)
+    for _ in range(40):
+        watcher.look()
+    assert len(asked) == 20_000  # each once, 500 in a look
+    assert set(asked) == set(watcher.known)
