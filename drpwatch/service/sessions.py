@@ -166,7 +166,7 @@ class Sessions:
                     f"{spec.out_dir} is the output directory of session {other.spec.name}: give another one"
                 )
         for name in (PARTICLES, AUTOPICK):
-            if (spec.out_dir / name).exists():
+            if os.path.lexists(spec.out_dir / name):
                 raise SessionError(f"{spec.out_dir} has a {name} already: give another output directory")
 
     # ---- questions ------------------------------------------------------------------------------

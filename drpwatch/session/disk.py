@@ -125,11 +125,15 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file; that there is none is fine."""
+    """Remove a file; that there is none, and can be none, is fine."""
     try:
         os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return
+        raise
     sync_directory(path.parent)
 
 

@@ -8,6 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from drpwatch.cli import main
 from drpwatch.errors import DrpwatchError, SessionError, UsageError
 from drpwatch.formats import mrc
 from tests.daemon.rig import Rig, write_image
@@ -126,6 +127,48 @@ def test_bad_files_have_their_reason_and_neighbours_are_picked(rig: Rig) -> None
         assert "rename the file" in told()[name][1]
     rig.check({"good_0.mrc": 1, "a good one.mrc": 2})
     assert rig.get("/readyz")[0] == 200
+
+
+def test_names_that_mean_harm_stay_names(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of files and directories, links among them: in the outputs, the answers, the log and on a terminal."""
+    rig.start()
+    rig.start_session()
+    mics = rig.watch_dir()
+    long = "l" * (255 - len("_autopick.star") - len("..tmp")) + ".mrc"
+    odd = {"e\u0301.mrc": 1, "é.mrc": 2, "it's #1.mrc": 3, long: 4, "$(reboot);.mrc": 5}
+    for name, seed in odd.items():
+        rig.write(name, seed)
+    outside = rig.root / "outside"
+    outside.mkdir()
+    write_image(outside / "linked.mrc", 6)
+    (mics / "out").symlink_to(outside)
+    (mics / "round").symlink_to(mics)
+    refused = [
+        "\x1b[2J\x1b]0;x\x07.mrc",
+        "\u202ecrm.mrc\u2028.mrc",
+        "m" * 251 + ".mrc",
+        "particles.star/a.mrc",
+    ]
+    for name in refused:
+        (mics / name).parent.mkdir(exist_ok=True)
+        write_image(mics / name, 7)
+    with open(os.fsencode(mics) + b"/no text \xff\xfe.mrc", "wb") as file:
+        file.write(b"x")
+    rig.picked(6)
+    failed = eventually(
+        lambda: (found := rig.control.session("s1")["failed"]) and len(found) == 4 and found,
+        10,
+        "four failed",
+    )
+    assert {one["name"] for one in failed} == set(refused)
+    assert all("rename" in one["reason"] and one["reason"].isprintable() for one in failed)
+    [problem] = rig.control.session("s1")["problems"]
+    assert r"'no text \udcff\udcfe.mrc': the name is not valid UTF-8" in problem
+    assert main(["session", "show", "s1", "--socket", str(rig.socket)]) == 0
+    for shown in (capsys.readouterr().out, rig.log.read_text()):
+        assert not {one for one in shown if not one.isprintable()} - {"\n"}
+    assert sorted(outside.iterdir()) == [outside / "linked.mrc"]
+    rig.check(odd | {"out/linked.mrc": 6})
 
 
 def test_a_truncated_file_is_picked_when_it_is_whole_after_all(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 """The stages together, in this process, with fake pickers and faults where they can happen."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -7,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from drpwatch.config import Config, Watch
 from drpwatch.errors import DeviceFault, DeviceNotReady, JournalError, SessionError, WeightsError
 from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
 from drpwatch.service import device
+from drpwatch.service.api import build_app
 from drpwatch.service.clock import Clock
 from drpwatch.service.control import SessionRequest
 from drpwatch.service.metrics import Metrics
@@ -300,3 +303,37 @@ def test_the_series_of_a_session_end_a_while_after_it(plant: Plant) -> None:
     assert 'session="s1"' not in page()
     plant.control.reopen("s1")
     assert 'drpwatch_session_info{session="s1",state="waiting"} 1.0' in page()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"out_dir": "/" + "d" * 300},
+        {"out_dir": "/proc/x"},
+        {"out_dir": "/dev/null/x"},
+        {"out_dir": "/tmp/\udcff"},
+        {"watch_root": "/" + "d" * 300},
+        {"watch_root": "/dev/null"},
+        {"watch_root": "/tmp/\ud800"},
+        {"model": "~nobody-has-this-name/m"},
+        {"glob": "*" * 4000},
+        {"glob": "../*.mrc"},
+        {"micrograph_prefix": "\ud800"},
+        {"micrograph_prefix": "a\x1b[2J"},
+        {"name": "../s2"},
+        {"name": "s2\n"},
+        {"name": "\u0455\u0455"},
+        {"backfill": "since=\ud800"},
+        {"backfill": "since=99999-01-01"},
+    ],
+    ids=lambda change: "-".join(f"{key}={value[:20]!a}" for key, value in change.items()),
+)
+def test_no_request_to_start_breaks_the_api(plant: Plant, change: dict[str, str], tmp_path: Path) -> None:
+    """The real verbs behind the real application: refused in a sentence, and nothing is left."""
+    client = TestClient(build_app(plant.control, Metrics(), writable=True), raise_server_exceptions=False)
+    body = {"name": "s2", "watch_root": str(tmp_path / "none"), "out_dir": str(tmp_path / "out")}
+    content = json.dumps(body | {"diameter_angstrom": 150.0} | change)  # half a surrogate pair in ASCII
+    answer = client.post("/api/v1/sessions", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 409), answer.text
+    assert answer.json()["error"].isprintable()
+    assert plant.control.sessions() == []

@@ -141,3 +141,11 @@ def test_look_alikes_have_rows_and_files_of_their_own(bench, name) -> None:
     record(bench, name, [0.7])
     assert names(bench) == ["grid/a.mrc", "a.mrc", name]
     assert len(list(bench.outputs.directory.rglob("*_autopick.star"))) == 4  # coords_suffix among them
+
+
+@pytest.mark.parametrize("name", ["m" * 251 + ".mrc", "/".join(["d" * 250] * 20) + "/a.mrc"])
+def test_a_failed_micrograph_with_too_long_a_name_holds_nothing_up(bench, name) -> None:
+    bench.reject(name)
+    bench.reopen()
+    record(bench, "b.mrc", [0.7])
+    assert names(bench) == ["grid/a.mrc", "b.mrc"]
