@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import math
 import os
 import tempfile
@@ -136,7 +137,12 @@ def check_writable(directory: Path) -> None:
             pass
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
+        # The unit makes everything read-only but what it names, whatever the disk itself allows.
+        remedy = (
+            "run `drpwatch deploy` with --writes for it"
+            if error.errno == errno.EROFS
+            else "let the daemon's user write there"
+        )
         raise UsageError(
-            f"output directory {directory} cannot be written ({why}): give another one, or let the daemon's"
-            " user write there"
+            f"output directory {directory} cannot be written ({why}): give another one, or {remedy}"
         ) from error

@@ -14,7 +14,7 @@ from tests.daemon.rig import free_port
 from tests.support import eventually
 
 MISSING = unavailable()
-pytestmark = [pytest.mark.skipif(MISSING is not None, reason=str(MISSING)), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.skipif(MISSING is not None, reason=str(MISSING)), pytest.mark.timeout(300)]
 
 CONFIG = "[daemon]\\nhttp_port = {port}\\n[watch]\\npoll_interval_s = 0.3\\nsettle_s = 0.3\\n"
 QUICK = "[Service]\\nWatchdogSec=4\\nTimeoutAbortSec=1\\nRestartSec=100ms\\n"
@@ -96,11 +96,17 @@ def test_it_picks_with_what_the_unit_leaves_it(service: Service) -> None:
     assert "CapBnd:\t0000000000000000" in process
 
     service.write("a.mrc")
-    with pytest.raises(AssertionError, match=r"(?i)read-only file system"):
+    with pytest.raises(AssertionError, match=r"read-only file system.*drpwatch deploy.*--writes"):
         service.start_session("/data/closed/s1")
     service.start_session("/data/picked/s1")
     service.picked(1)
     assert (service.data / "picked/s1/particles.star").stat().st_size > 0
+
+    doctor = ["/opt/drpwatch/bin/drpwatch", "doctor", "--json"]
+    answer = json.loads(service.run("runuser", "-u", "drpwatch", "--", *doctor))
+    found = {check["name"]: check["level"] for check in answer["checks"]}
+    for name in ("daemon", "port", "watch root", "journal", "user"):
+        assert found[name] == "ok", answer
 
     service.run("systemctl", "stop", "drpwatch")
     assert (service.show("ActiveState"), service.show("Result")) == ("inactive", "success")
