@@ -18,7 +18,20 @@ from typing import Annotated
 import typer
 
 from drpwatch import __version__
-from drpwatch.cli import demo, deploy, doctor, evaluate, export, model, pick, run, session, simulate, train
+from drpwatch.cli import (
+    demo,
+    deploy,
+    doctor,
+    evaluate,
+    export,
+    model,
+    pick,
+    run,
+    session,
+    simulate,
+    train,
+    watch,
+)
 from drpwatch.errors import DrpwatchError
 from drpwatch.text import printable
 
@@ -48,6 +61,7 @@ app = typer.Typer(
 def _register() -> None:
     """Give each command its name and its place in `--help`."""
     app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
+    app.command(rich_help_panel=DAEMON_PANEL)(watch.watch)
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
     app.command(rich_help_panel=DAEMON_PANEL)(deploy.deploy)
     app.command(rich_help_panel=DAEMON_PANEL)(doctor.doctor)

@@ -6,28 +6,34 @@ from drpwatch.cli.client import Json
 from drpwatch.cli.tables import ago, clock, print_fields, print_table
 from drpwatch.text import printable
 
+LIST_HEADER = (
+    *("NAME", "STATE", "PICKED", "READY", "WAITING", "FAILED", "PICKS"),
+    *("PER HOUR", "LAST", "WATCHES"),
+)
+LIST_NUMBERS = LIST_HEADER[2:8]
+
 
 def print_list(views: list[Json]) -> None:
     """Print one line for each session."""
     if not views:
         print("no sessions yet: drpwatch session start NAME --watch DIR --diameter-angstrom D")
         return
-    header = ("NAME", "STATE", "PICKED", "READY", "WAITING", "FAILED", "PICKS", "PER HOUR", "LAST", "WATCHES")
-    rows = [
-        (
-            view["name"],
-            view["state"],
-            *(str(view["micrographs"][state]) for state in ("picked", "ready", "waiting", "failed")),
-            str(view["picks"]),
-            _rate(view["micrographs_per_hour"]),
-            ago(view["last_recorded_at"]),
-            view["watch_root"],
-        )
-        for view in views
-    ]
-    print_table(header, rows, right=header[2:8])
+    print_table(LIST_HEADER, [list_row(view) for view in views], right=LIST_NUMBERS)
     for view in views:
         print_problems(view, f"{view['name']}: ")
+
+
+def list_row(view: Json) -> tuple[str, ...]:
+    """Return one session under `LIST_HEADER`."""
+    return (
+        view["name"],
+        view["state"],
+        *(str(view["micrographs"][state]) for state in ("picked", "ready", "waiting", "failed")),
+        str(view["picks"]),
+        rate(view["micrographs_per_hour"]),
+        ago(view["last_recorded_at"]),
+        view["watch_root"],
+    )
 
 
 def print_notices(notices: list[str]) -> None:
@@ -87,10 +93,10 @@ def print_session(view: Json) -> None:
             ("state since", ago(view["changed_at"])),
             ("micrographs", ", ".join(f"{counts[state]} {state}" for state in counts)),
             ("parameters", f"version {view['params_version']}{_outdated(view)}"),
-            ("picks", f"{view['picks']}{_per_micrograph(view)}"),
+            ("picks", f"{view['picks']}{per_micrograph(view)}"),
             *_missing(view),
             *_found_by(view),
-            ("per hour", _rate(view["micrographs_per_hour"])),
+            ("per hour", rate(view["micrographs_per_hour"])),
             ("last recorded", ago(view["last_recorded_at"]) + (", idle" if view["idle"] else "")),
         ]
     )
@@ -170,10 +176,12 @@ def _outdated(view: Json) -> str:
     return f"; {view['outdated']} micrographs were picked with others" if view["outdated"] else ""
 
 
-def _rate(per_hour: float | None) -> str:
+def rate(per_hour: float | None) -> str:
+    """Return micrographs per hour."""
     return "-" if per_hour is None else f"{per_hour:.0f}"
 
 
-def _per_micrograph(view: Json) -> str:
+def per_micrograph(view: Json) -> str:
+    """Return the mean of the picks, as what follows their number."""
     picked = view["micrographs"]["picked"]
     return f", {view['picks'] / picked:.0f} per micrograph" if picked else ""

@@ -90,6 +90,7 @@ class SessionView:
     backfill: str = ALL
     no_events: str | None = None  # why files are found by scans alone; None: the kernel tells of them, too
     sources_missing: int = 0  # recorded micrographs whose file is not there any more
+    oldest_unpicked_at: float | None = None  # when the oldest that is ready was first seen
     idle: bool = False  # nothing new came for session.idle_after_s
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
     ready: tuple[MicrographView, ...] = ()

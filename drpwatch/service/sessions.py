@@ -254,6 +254,7 @@ class Sessions:
             backfill=session.backfill,
             no_events=self._pipeline.scanner.no_events(spec.name),
             sources_missing=totals.sources_missing,
+            oldest_unpicked_at=self._journal.oldest_unpicked(session.id) if totals.ready else None,
             idle=watched and self._pipeline.idleness.is_idle(spec.name),
         )
 
