@@ -144,7 +144,7 @@ class Picks:
     yx_px: FloatArray
     score: FloatArray
     threshold: float
-    weights_sha256: str
+    weights_sha256: str  # empty: not known
 
     @property
     def chosen(self) -> npt.NDArray[np.bool_]:

@@ -26,6 +26,7 @@ from drpwatch.cli import (
     export,
     model,
     pick,
+    recover,
     run,
     session,
     simulate,
@@ -63,6 +64,7 @@ def _register() -> None:
     app.add_typer(session.app, name="session", rich_help_panel=DAEMON_PANEL)
     app.command(rich_help_panel=DAEMON_PANEL)(watch.watch)
     app.command(rich_help_panel=DAEMON_PANEL)(run.run)
+    app.command(rich_help_panel=DAEMON_PANEL)(recover.recover)
     app.command(rich_help_panel=DAEMON_PANEL)(deploy.deploy)
     app.command(rich_help_panel=DAEMON_PANEL)(doctor.doctor)
     app.command(rich_help_panel=FILES_PANEL)(pick.pick)

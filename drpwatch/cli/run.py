@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Configuration file; /etc/drpwatch/config.toml unless given, the defaults without that one.",
+        show_default=False,
+    ),
+]
+
 
 def run(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="Configuration file; /etc/drpwatch/config.toml unless given, the defaults without that one.",
-            show_default=False,
-        ),
-    ] = None,
+    config: ConfigFile = None,
     check: Annotated[bool, typer.Option("--check", help="Only read the configuration, and tell.")] = False,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""

@@ -18,6 +18,7 @@ from typing import Self
 
 from drpwatch.errors import (
     DeviceError,
+    JournalDamaged,
     JournalError,
     MicrographError,
     StarError,
@@ -87,6 +88,11 @@ class Batch:
         self._state = _claim(self.out_dir)
         try:
             self._journal = Journal(self._state.journal)
+        except JournalDamaged as error:
+            self._state.close()
+            raise JournalDamaged(
+                f"{error}: give another output directory, and all is picked there"
+            ) from error
         except BaseException:
             self._state.close()
             raise

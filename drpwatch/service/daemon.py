@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ import structlog
 
 from drpwatch import __version__
 from drpwatch.config import Config
-from drpwatch.errors import ConfigError, DeviceFault, DrpwatchError, OutputError
+from drpwatch.errors import ConfigError, DeviceFault, DrpwatchError, JournalDamaged, OutputError
 from drpwatch.service import logs
 from drpwatch.service.api import build_app
 from drpwatch.service.clock import Clock
@@ -88,6 +89,7 @@ class Daemon:
         self, config: Config, config_path: Path | None, factory: PickerFactory, clock: Clock
     ) -> None:
         self._settings = Settings(config, config_path)
+        self._config_path = config_path
         self._factory = factory
         self._notifier = Notifier()
         self._clock = clock
@@ -142,6 +144,13 @@ class Daemon:
                     self._status = str(error)
                     log.warning("journal_waited_for", reason=self._status)
                     self._notifier.status(self._status)
+            except JournalDamaged as error:
+                given = (
+                    "" if self._config_path is None else f" --config {shlex.quote(str(self._config_path))}"
+                )
+                raise JournalDamaged(
+                    f"{error}: 'drpwatch recover{given}' makes a new one from the sessions' STAR files"
+                ) from error
             signals.wait(_TICK_S)
         return None
 

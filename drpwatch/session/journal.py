@@ -289,6 +289,25 @@ class Journal(Sources):
                 self._soil(session_id)
             return session, reason
 
+    def restore(
+        self, session_id: int, name: str, picks: Picks, fingerprint: Fingerprint | None, now: float
+    ) -> int:
+        """Take in picks that outputs have of a micrograph, and no journal any more; return its id.
+
+        With which parameters they were made is not known: while they have no weights, they are outdated.
+        """
+        with self.transaction():
+            micrograph_id = self._open(session_id, name, now)
+            if fingerprint is not None:
+                self._mark(micrograph_id, fingerprint)
+            self._finish(micrograph_id, session_id, now, picks=picks)
+            self._db.execute(
+                "UPDATE micrograph SET code_version = NULL, params_id ="
+                " (SELECT params_id FROM session WHERE id = ?) WHERE id = ?",
+                (session_id, micrograph_id),
+            )
+            return micrograph_id
+
     def _finish(
         self,
         micrograph_id: int,
@@ -304,7 +323,7 @@ class Journal(Sources):
             values |= {
                 "state": MicrographState.PICKED,
                 "published": 1,
-                "weights_sha256": picks.weights_sha256,
+                "weights_sha256": picks.weights_sha256 or None,
                 "n_picks": picks.count,
                 "n_candidates": len(picks.score),
                 "threshold": float(picks.threshold),

@@ -15,6 +15,7 @@ happens in between:
     particles.star                  data_optics and data_particles; from the first known pixel size on
     autopick.star                   RELION 4 and 5: `--coord_list`; only micrographs with picks
     coords_suffix_autopick.star     RELION 3.1; left out where the path has a blank, which 3.1 cannot read
+    session.json                    what the session is, see `description`
     <sub-directories>/<micrograph>_autopick.star    one per micrograph, without picks labels only
 """
 
@@ -31,6 +32,7 @@ from drpwatch.errors import OutputError, StarError
 from drpwatch.formats import star
 from drpwatch.micrograph import Outcome
 from drpwatch.session import disk
+from drpwatch.session.description import DESCRIPTION, describe
 from drpwatch.session.journal import Journal
 from drpwatch.session.records import OutputLength, PublishedPicks, SessionRecord
 from drpwatch.session.tables import AUTOPICK, PARTICLES, Tables, picks_name
@@ -55,8 +57,10 @@ def unwritable(out_dir: Path, prefix: str, name: str) -> str | None:
         return f"the name is too long: its picks file {base} would not fit; rename the file"
     if len(str(out_dir / picks_name(name)).encode()) > _LONGEST_PATH_BYTES:
         return "the path of its picks file would be longer than the system takes; rename its directories"
-    if any(directory.lower().endswith(".star") for directory in directories):
-        return "a directory on its path is called .star, as files of the output are; rename the directory"
+    if any(directory.lower().endswith(".star") or directory == DESCRIPTION for directory in directories):
+        return (
+            f"a directory on its path is called .star or {DESCRIPTION}, as files of the output are; rename it"
+        )
     if picks_name(name) == COORDS_SUFFIX:
         return f"its picks file would be {COORDS_SUFFIX}, which has another meaning; rename the file"
     return None
@@ -75,6 +79,7 @@ class SessionOutputs:
         self.directory = session.spec.out_dir
         self._journal = journal
         self._tables = Tables(session, journal)
+        self._described: tuple[object, ...] | None = None  # what session.json has, of all that can change
         self._device: int | None = None  # that had the files when they were looked at last
         self._suspects: set[str] | None = None
         """Names whose picks file may lie there without being recorded; None for any."""
@@ -115,16 +120,19 @@ class SessionOutputs:
                 if sizes[name] < state.length_bytes
                 or not (state.dirty or self._tables.is_ours(name, state.length_bytes))
             ]
+            if lost:
+                self._described = None
             if any(not recorded[name].dirty for name in lost):
                 # They were deleted, or are of an earlier time: so may the picks files be.
                 self._journal.soil_picks_files(self._session_id)
             if lost or _is_dirty(recorded) or set(recorded) != set(self._tables.headers()):
                 self._rebuild_tables()
-                return
+            else:
+                for name, state in recorded.items():
+                    if sizes[name] != state.length_bytes:
+                        disk.cut(self.directory / name, state.length_bytes)
+            self._describe()
             self._device = disk.device(self.directory)
-            for name, state in recorded.items():
-                if sizes[name] != state.length_bytes:
-                    disk.cut(self.directory / name, state.length_bytes)
 
     def catch_up(self, limit: int = _PICKS_FILES) -> bool:
         """Write picks files that are not what the journal says, at most so many; return whether there were any."""
@@ -279,6 +287,15 @@ class SessionOutputs:
         for table in lengths:
             disk.put_in_place(self.directory / table)
         self._account(lengths, revision, dirty=False)
+
+    def _describe(self) -> None:
+        """Tell beside the files what the session is, as it is now."""
+        session = self._journal.session(self.session)
+        changing = (session.params_id, session.expected_end_at)
+        if self._described != changing:
+            passed_over = self._journal.passed_over(self._session_id)
+            disk.replace(self.directory / DESCRIPTION, describe(session, passed_over))
+            self._described = changing
 
     def _account(self, lengths: dict[str, int], revision: int, *, dirty: bool) -> None:
         states = {name: OutputLength(length, dirty) for name, length in lengths.items()}

@@ -156,6 +156,18 @@ def check(path: Path) -> None:
             _check(path)
 
 
+def output_directories(path: Path) -> list[Path]:
+    """Return the output directories of the sessions that a damaged journal still tells; none if it does not."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return [Path(row[0]) for row in connection.execute("SELECT out_dir FROM session ORDER BY id")]
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return []
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into a sentence."""

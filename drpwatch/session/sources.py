@@ -15,14 +15,17 @@ from drpwatch.session.parameters import Parameters
 class Sources(Parameters):
     """Keeping records in step with the files that they are of."""
 
-    def fingerprints(self, session_id: int) -> dict[str, Fingerprint]:
-        """Return the files that are queued or finished, each in the state that is meant."""
+    def fingerprints(self, session_id: int) -> dict[str, Fingerprint | None]:
+        """Return the files that are queued or finished, each in the state that is meant.
+
+        None for one that was picked, and of which nothing else is known: see `Journal.restore`.
+        """
         found = self._all(
             "SELECT name, size_bytes, mtime_ns, inode FROM micrograph WHERE session_id = ? AND latest = 1"
-            " AND state <> 'waiting' AND size_bytes IS NOT NULL",
+            " AND state <> 'waiting' AND (size_bytes IS NOT NULL OR state = 'picked')",
             (session_id,),
         )
-        return {row["name"]: Fingerprint(*row[1:]) for row in found}
+        return {row["name"]: None if row["size_bytes"] is None else Fingerprint(*row[1:]) for row in found}
 
     def missing_sources(self, session_id: int) -> set[str]:
         """Return the names whose file is not there any more."""

@@ -263,7 +263,7 @@ class Views(Database):
                 values += [one.id, in_force.threshold_for(one)]
         condition = f"({' OR '.join(fresh)})"
         if in_force.weights is not None:
-            condition += " AND micrograph.weights_sha256 = ?"
+            condition += " AND micrograph.weights_sha256 IS ?"  # NULL: not known
             values.append(in_force.weights.sha256)
         return f"(state = 'picked' AND NOT ({condition}))", values
 
