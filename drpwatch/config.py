@@ -57,6 +57,7 @@ class Watch(_Section):
     settle_s: Seconds = 5.0
     incomplete_after_s: Seconds = 1800.0
     hints: bool = True
+    prefer: Literal["dose-weighted", "plain", "both"] = "dose-weighted"
 
 
 class Pick(_Section):

@@ -92,7 +92,7 @@ def test_values_are_taken(tmp_path):
         (
             "[watch]\npol_seconds = 5",
             "watch.pol_seconds: no such key; "
-            "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints",
+            "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints, prefer",
         ),
         (
             "[pick.extra]",
@@ -216,7 +216,7 @@ def test_the_command_line_refuses_a_wrong_file_with_78(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [
         f"drpwatch: error: {path}: watch.hints: Input should be a valid boolean, not 2",
         f"drpwatch: error: {path}: watch.settle: no such key; "
-        "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints",
+        "allowed here: poll_interval_s, settle_s, incomplete_after_s, hints, prefer",
     ]
     assert main(["run", "--config", str(path)]) == 78
     assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78

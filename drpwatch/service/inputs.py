@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drpwatch.config import Watch
 from drpwatch.errors import ScanFailed, UsageError
 from drpwatch.service.control import DEFAULT_GLOB
 from drpwatch.session.tables import picks_name
@@ -35,7 +36,7 @@ def find_inputs(paths: Sequence[Path], glob: str = DEFAULT_GLOB) -> Inputs:
         A path does not exist, nothing is found, the glob makes no sense, or two files would have their
         picks in one file.
     """
-    filter_ = NameFilter(glob)
+    filter_ = NameFilter(glob, Watch().prefer)
     absolute = list(dict.fromkeys(Path(os.path.abspath(path.expanduser())) for path in paths))
     missing = [path for path in absolute if not os.path.lexists(path)]
     if missing:

@@ -53,6 +53,10 @@ class Publisher:
         """Tell that a micrograph has the pixels of one that is not there any more."""
         log.info("micrograph_moved", session=session, micrograph=name, before=before)
 
+    def left_out(self, session: str, name: str) -> None:
+        """Tell that a file is no micrograph, for there is a preferred one beside it."""
+        log.info("micrograph_left_out", session=session, micrograph=name)
+
     def source(self, session: str, name: str, *, missing: bool) -> None:
         """Tell that a file of which something is recorded is not there any more, or there again."""
         log.info("source_missing" if missing else "source_back", session=session, micrograph=name)

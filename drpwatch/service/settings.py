@@ -10,7 +10,7 @@ from drpwatch.errors import ConfigError
 
 RELOADABLE = {
     "daemon": ("stop_timeout_s", "log_format", "log_level"),
-    "watch": ("poll_interval_s", "settle_s", "incomplete_after_s", "hints"),
+    "watch": ("poll_interval_s", "settle_s", "incomplete_after_s", "hints", "prefer"),
     "pick": ("newest_first_beyond",),
     "session": ("idle_after_s", "auto_complete_after_s"),
     "page": (),

@@ -15,7 +15,7 @@ from drpwatch.service.publish import Publisher
 from drpwatch.session.journal import LOOK_AGAIN, Journal
 from drpwatch.session.lifecycle import SessionState, Verb
 from drpwatch.session.records import MicrographState, SessionRecord
-from drpwatch.watch.discovery import GONE, Back, Discovery, Event, Gone, Ready, Rejected, Waiting
+from drpwatch.watch.discovery import GONE, Back, Discovery, Event, Gone, LeftOut, Ready, Rejected, Waiting
 from drpwatch.watch.hints import Hints
 from drpwatch.watch.scan import NameFilter
 
@@ -57,7 +57,9 @@ class SessionWatch:
         self._config = config
         self._publisher = publisher
         self._clock = clock
-        self._discovery = Discovery(spec.watch_root, spec.glob, config.settle_s, config.incomplete_after_s)
+        self._discovery = Discovery(
+            spec.watch_root, spec.glob, config.settle_s, config.incomplete_after_s, prefer=config.prefer
+        )
         self._hints = Hints(spec.watch_root, NameFilter(spec.glob), wake, enabled=config.hints)
         self._passed_over = journal.passed_over(session.id)
         # What failed without its file being known (it was gone) may come back, so it is not finished.
@@ -193,7 +195,7 @@ class SessionWatch:
             with self._journal.transaction():
                 # Asked here: since the look began it may have been paused.
                 is_first = self._journal.session(self.name).state is SessionState.WAITING
-                is_first = is_first and any(not isinstance(event, Gone | Back) for event in events)
+                is_first = is_first and any(not isinstance(event, Gone | Back | LeftOut) for event in events)
                 if is_first:
                     self._journal.advance(self.name, Verb.FOUND, self._clock.wall())
                 for event in events:
@@ -211,7 +213,7 @@ class SessionWatch:
     def _write(self, event: Event) -> str | None:
         """Write one event; return the reason if the micrograph failed with it."""
         now = self._clock.wall()
-        if isinstance(event, Gone | Back):
+        if isinstance(event, Gone | Back | LeftOut):
             self._write_source(event)
             return None
         if isinstance(event, Waiting):
@@ -228,13 +230,16 @@ class SessionWatch:
             self._journal.note_ready(self._id, event.name, event.header, event.fingerprint, now)
         return reason
 
-    def _write_source(self, event: Gone | Back) -> None:
+    def _write_source(self, event: Gone | Back | LeftOut) -> None:
         """Write what became of a file of which something may be recorded."""
         name = event.name
         if isinstance(event, Gone):
             restored = self._journal.note_gone(self._id, name, GONE)
             if restored is not None:
                 self._known[name] = restored
+        elif isinstance(event, LeftOut):
+            self._journal.note_left_out(self._id, name)
+            self._known.pop(name, None)
         elif not self._journal.note_back(self._id, name) and name not in self._passed_over:
             self._known.pop(name, None)  # it had moved away: now it is a new one
 
@@ -243,6 +248,10 @@ class SessionWatch:
         now_s = self._clock.monotonic()
         ready = 0
         for event in events:
+            if isinstance(event, LeftOut):
+                self._changed_s.pop(event.name, None)
+                self._publisher.left_out(self.name, event.name)
+                continue
             if isinstance(event, Gone | Back):
                 self._publisher.source(self.name, event.name, missing=isinstance(event, Gone))
                 continue

@@ -61,6 +61,22 @@ class Sources(Parameters):
             self._retire_moved(session_id, name)
             return restored
 
+    def note_left_out(self, session_id: int, name: str) -> None:
+        """Forget a micrograph that is none any more; what was picked of it is taken out of the outputs."""
+        with self.transaction():
+            row = self._latest(session_id, name)
+            if row is not None and row["state"] in ("waiting", "ready"):
+                restored = self._give_way(row["id"])
+                if restored is None:
+                    self._delete(row["id"])
+            cursor = self._db.execute(
+                "UPDATE micrograph SET published = 0, latest = 0, file_dirty = 0"
+                " WHERE session_id = ? AND name = ? AND +latest = 1",
+                (session_id, name),
+            )
+            if cursor.rowcount > 0:
+                self._soil(session_id)
+
     def note_back(self, session_id: int, name: str) -> bool:
         """Note that a file is there again; return whether anything is recorded of it."""
         with self.transaction():
@@ -130,10 +146,14 @@ class Sources(Parameters):
         if not found:
             return None
         (old,) = found
-        self._db.execute("UPDATE crash SET micrograph_id = NULL WHERE micrograph_id = ?", (micrograph_id,))
-        self._db.execute("DELETE FROM micrograph WHERE id = ?", (micrograph_id,))
+        self._delete(micrograph_id)
         self._db.execute("UPDATE micrograph SET latest = 1, source_missing = 0 WHERE id = ?", (old["id"],))
         return Fingerprint(old["size_bytes"], old["mtime_ns"], old["inode"])
+
+    def _delete(self, micrograph_id: int) -> None:
+        """Drop a generation of which nothing is recorded."""
+        self._db.execute("UPDATE crash SET micrograph_id = NULL WHERE micrograph_id = ?", (micrograph_id,))
+        self._db.execute("DELETE FROM micrograph WHERE id = ?", (micrograph_id,))
 
     def _retire_moved(self, session_id: int, name: str) -> None:
         """Take out what is in the outputs twice, of a file that moved: what is recorded of its first name.

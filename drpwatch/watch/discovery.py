@@ -7,6 +7,7 @@ puts it among the known ones before the next look; one that takes it from there 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +17,10 @@ from drpwatch.errors import IncompleteMicrograph, ScanFailed
 from drpwatch.micrograph import Fingerprint
 from drpwatch.text import printable
 from drpwatch.watch.probe import probe as probe_file
-from drpwatch.watch.scan import Listing, NameFilter, scan, sight
+from drpwatch.watch.scan import Listing, NameFilter, Preference, scan, sight
 from drpwatch.watch.settle import FoundBy, Probe, Ready, Rejected, Settler, Verdict, Waiting
 
-__all__ = ["Back", "Discovery", "Event", "Gone", "Ready", "Rejected", "Waiting"]
+__all__ = ["Back", "Discovery", "Event", "Gone", "LeftOut", "Ready", "Rejected", "Waiting"]
 
 Known = Mapping[str, Fingerprint | None]
 
@@ -41,7 +42,14 @@ class Back:
     name: str
 
 
-Event = Verdict | Gone | Back
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """It waited or was finished, and is no micrograph any more: there is a preferred one beside it."""
+
+    name: str
+
+
+Event = Verdict | Gone | Back | LeftOut
 
 
 class Discovery:
@@ -49,7 +57,7 @@ class Discovery:
 
     Parameters
     ----------
-    root, glob
+    root, glob, prefer
         Where to look, and for what (`scan.NameFilter`).
     settle_s, incomplete_after_s
         As for `settle.Settler`.
@@ -70,12 +78,13 @@ class Discovery:
         settle_s: float,
         incomplete_after_s: float,
         *,
+        prefer: Preference = "both",
         rechecks_per_look: int = 500,
         probes_per_look: int = 1000,
         probe: Callable[[Path], Probe] = probe_file,
     ) -> None:
         self.root = root
-        self.names = NameFilter(glob)
+        self.names = NameFilter(glob, prefer)
         """For `hints.Hints` of the same root."""
         self.problems: tuple[str, ...] = ()
         """A sentence for each sub-directory or name that the last full look had to leave out."""
@@ -130,6 +139,7 @@ class Discovery:
             for name in self._next_slice(known):
                 self._meet(name, known, "scan")
             if listing.device == self._device_with_names:  # else it is empty, and may not be mounted
+                events += self._leave_out(listing, known)
                 events += self._drop_gone(listing)
                 events += self._compare(listing, known)
         for name in self._choose(known, wanted, now_s, full=full):
@@ -188,6 +198,17 @@ class Discovery:
             )
         return listing
 
+    def _leave_out(self, listing: Listing, known: Known) -> list[Event]:
+        """Forget the names beside which there is a preferred one by now."""
+        names = sorted(
+            name
+            for name in listing.left_out
+            if name in known or name in self._settler or name in self._unprobed
+        )
+        for name in names:
+            self.forget(name)
+        return [*map(LeftOut, names)]
+
     def _drop_gone(self, listing: Listing) -> list[Event]:
         """Forget the waiting names that are not there any more."""
         events: list[Event] = []
@@ -204,7 +225,7 @@ class Discovery:
 
         One that is being replaced, or that a server leaves out once, is there at the next look.
         """
-        absent = {name for name in known.keys() - listing.names if not listing.hides(name)}
+        absent = {name for name in known.keys() - listing.names - listing.left_out if not listing.hides(name)}
         gone = (absent & self._absent) - self._missing
         back = self._missing & listing.names
         self._absent = absent
@@ -266,6 +287,10 @@ class Discovery:
                 return []
             self._told[name] = verdict.reason
             return [verdict]
+        preferred = self.names.preferred_to(name) if isinstance(verdict, Ready) else None
+        if preferred is not None and os.path.lexists(self.root / preferred):
+            self.forget(name)
+            return [LeftOut(name)]
         if isinstance(verdict, Ready):
             verdict = replace(verdict, found_by=self._found_by[name])
         self.forget(name)

@@ -10,9 +10,10 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from drpwatch.errors import IncompleteMicrograph, ScanFailed, UsageError
 from drpwatch.formats.mrc import fingerprint
@@ -35,7 +36,12 @@ _SIBLINGS = {
 }
 """What motion correction leaves beside each micrograph, under the mark that asks for it in a glob."""
 
+_WEIGHTED = ("_DW.mrc", "_DW.mrc.gz")
+"""How MotionCor2 calls the dose-weighted one of two micrographs of the same movie."""
+
 _UNFINISHED = re.compile(_UNFINISHED_RULE, re.S).match
+
+Preference = Literal["dose-weighted", "plain", "both"]
 
 _Matches = Callable[[str], re.Match[str] | None]
 
@@ -51,6 +57,8 @@ class NameFilter:
     glob : str
         Matched against the whole name relative to the root: `*`, `?` and `[...]` stay inside one
         directory, `**/` stands for any number of directories, none included.
+    prefer : {"dose-weighted", "plain", "both"}
+        Which is a micrograph where `x.mrc` and `x_DW.mrc` lie beside each other.
 
     Raises
     ------
@@ -58,7 +66,8 @@ class NameFilter:
         The glob is empty, absolute or leads out of the root.
     """
 
-    def __init__(self, glob: str) -> None:
+    def __init__(self, glob: str, prefer: Preference = "both") -> None:
+        self._prefer = prefer
         *directories, base = glob.split("/")
         if not base or not all(directories) or ".." in (*directories, base):
             raise UsageError(f"glob {glob!r} must be relative to the watch directory, like '**/*.mrc'")
@@ -86,6 +95,28 @@ class NameFilter:
             and _is_text(name)
             and all(walks_into(part) for part in directory.split("/") if part)
         )
+
+    def left_out(self, names: Collection[str]) -> frozenset[str]:
+        """Return those of the names beside which there is a preferred one."""
+        if self._prefer == "both":
+            return frozenset()
+        both = [name for name in names if name.endswith(_WEIGHTED) and _plain(name) in names]
+        return frozenset(both if self._prefer == "plain" else map(_plain, both))
+
+    def preferred_to(self, name: str) -> str | None:
+        """Return which name, if there is such a file, is a micrograph instead of this one."""
+        weighted = name.endswith(_WEIGHTED)
+        if self._prefer == "both" or weighted == (self._prefer == "dose-weighted"):
+            return None
+        stem, dot, ending = name.rpartition(".mrc")
+        other = _plain(name) if weighted else f"{stem}_DW{dot}{ending}"
+        return other if dot and self.wants(other) else None
+
+
+def _plain(name: str) -> str:
+    """Return the name beside that of a dose-weighted micrograph."""
+    stem, _, ending = name.rpartition("_DW")
+    return stem + ending
 
 
 def walks_into(directory: str) -> bool:
@@ -123,6 +154,7 @@ class Listing:
     names: frozenset[str]  # "/" separated, relative to the root; whatever carries a micrograph's name
     unreadable: dict[str, str]  # sub-directory -> reason; its names are unknown, not gone
     refused: tuple[str, ...]  # sentences about names that cannot be recorded
+    left_out: frozenset[str]  # are no micrographs here, for there is a preferred one beside each
     device: int  # st_dev of the root: it changes when a file system is mounted or unmounted
 
     def hides(self, name: str) -> bool:
@@ -163,7 +195,9 @@ def scan(root: Path, names: NameFilter) -> Listing:
             continue  # removed since its parent was read
         except OSError as error:
             walk.unreadable[relative.rstrip("/")] = _why(error)
-    return Listing(frozenset(walk.found), walk.unreadable, walk.refused, device)
+    found = frozenset(walk.found)
+    left_out = names.left_out(found)
+    return Listing(found - left_out, walk.unreadable, walk.refused, left_out, device)
 
 
 class _Walk:

@@ -151,6 +151,25 @@ def test_a_file_that_moves_is_picked_once_and_its_rows_have_the_new_name(rig: Ri
     rig.check({**{name: seed for name, seed in rows.items() if seed != 1}, "1.mrc": 1})
 
 
+def test_what_motion_correction_leaves_beside_a_micrograph_is_not_picked(rig: Rig) -> None:
+    rig.start()
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    rig.picked(1)
+    for number, name in enumerate(("b_PS.mrc", "b_noDW.mrc", "b_ODD.mrc", "b_EVN.mrc", ".b.mrc.Xy12Zw"), 10):
+        write_image(rig.watch_dir() / name, number)
+    (rig.watch_dir() / "b.mrc.part").write_bytes((rig.watch_dir() / "b_PS.mrc").read_bytes())
+    rig.write("a_DW.mrc", 2)  # later than its sibling, which was picked
+    rig.write("b.mrc", 3)
+    rig.write("b_DW.mrc", 4)
+    eventually(lambda: set(micrographs(rig)) == {"a_DW.mrc", "b_DW.mrc"}, 10, f"{set(micrographs(rig))}")
+    becomes(rig, "a_DW.mrc", state="picked")
+    becomes(rig, "b_DW.mrc", state="picked")
+    rig.check({"a_DW.mrc": 2, "b_DW.mrc": 4})
+    assert rig.counts() == {"waiting": 0, "ready": 0, "picked": 2, "failed": 0}
+    eventually(lambda: not (rig.out_dir() / "a_autopick.star").exists(), 10, "no file of what is left out")
+
+
 def _copy(source: Path, target: Path) -> None:
     target.with_name(f".{target.name}").write_bytes(source.read_bytes())
     target.with_name(f".{target.name}").rename(target)

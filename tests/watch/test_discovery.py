@@ -9,7 +9,7 @@ from drpwatch.errors import ScanFailed
 from drpwatch.formats.mrc import fingerprint
 from drpwatch.micrograph import Sighting
 from drpwatch.watch import discovery
-from drpwatch.watch.discovery import Back, Discovery, Gone, Ready, Rejected, Waiting
+from drpwatch.watch.discovery import Back, Discovery, Gone, LeftOut, Ready, Rejected, Waiting
 from drpwatch.watch.probe import probe
 from drpwatch.watch.scan import sight
 from tests.watch.conftest import best_cpu_s, unprivileged
@@ -261,6 +261,41 @@ def test_what_was_told_to_be_gone_in_an_earlier_life_is_not_told_again(
     assert [watcher.look(1) for _ in range(3)] == [[], [], []]
     (root / ".a").rename(root / "a.mrc")
     assert watcher.look(1) == [Back("a.mrc")]
+
+
+def test_of_two_siblings_the_preferred_is_taken_whichever_comes_first(root: Path, put) -> None:
+    watcher = Watcher(root, prefer="dose-weighted")
+    put("a.mrc")
+    put("b_DW.mrc")
+    assert kinds(watcher.look()) == {"a.mrc": Waiting, "b_DW.mrc": Waiting}
+    put("a_DW.mrc")
+    put("b.mrc")
+    assert watcher.look(1) == [LeftOut("a.mrc"), Waiting("a_DW.mrc", SETTLING, 1001)]
+    assert kinds(watcher.look(5)) == {"a_DW.mrc": Ready, "b_DW.mrc": Ready}
+    assert watcher.look(100) == []
+    (root / "a_DW.mrc").unlink()  # then there is only one
+    assert kinds(watcher.look(1)) == {"a.mrc": Waiting}
+
+
+def test_a_preferred_sibling_that_comes_late_takes_the_place_of_what_was_picked(root: Path, put) -> None:
+    watcher = Watcher(root, prefer="dose-weighted")
+    put("a.mrc")
+    watcher.look()
+    assert kinds(watcher.look(5)) == {"a.mrc": Ready}
+    put("a_DW.mrc")
+    assert kinds(watcher.look(5)) == {"a.mrc": LeftOut, "a_DW.mrc": Waiting}
+    del watcher.known["a.mrc"]
+    assert kinds(watcher.look(5)) == {"a_DW.mrc": Ready}
+    assert watcher.look(5) == []
+
+
+def test_a_hinted_sibling_is_left_out_without_a_full_look(root: Path, put) -> None:
+    watcher = Watcher(root, prefer="dose-weighted")
+    put("a.mrc")
+    put("a_DW.mrc")
+    both = ("a.mrc", "a_DW.mrc")
+    assert kinds(watcher.look(0, both, full=False)) == {"a.mrc": Waiting, "a_DW.mrc": Waiting}
+    assert kinds(watcher.look(5, full=False)) == {"a.mrc": LeftOut, "a_DW.mrc": Ready}
 
 
 def test_rsync_is_found_under_its_final_name_only(watcher: Watcher, root: Path, put, whole_bytes) -> None:

@@ -63,6 +63,34 @@ def test_by_product_asked_for_by_name() -> None:
     assert not NameFilter("**/*_noDW.mrc").wants("x/.a_noDW.mrc")
 
 
+@pytest.mark.parametrize(
+    ("prefer", "found"),
+    [
+        ("dose-weighted", {"a_DW.mrc", "b.mrc", "x/c_DW.mrc", "x/a.mrc", "d_DW.mrc.gz", "_DW_e.mrc"}),
+        ("plain", {"a.mrc", "b.mrc", "x/c_DW.mrc", "x/a.mrc", "d.mrc.gz", "_DW_e.mrc"}),
+        (
+            "both",
+            {"a.mrc", "a_DW.mrc", "b.mrc", "x/c_DW.mrc", "x/a.mrc", "d.mrc.gz", "d_DW.mrc.gz", "_DW_e.mrc"},
+        ),
+    ],
+)
+def test_of_a_plain_and_a_dose_weighted_one_the_preferred_is_taken(root, put, prefer, found) -> None:
+    names = ("a.mrc", "a_DW.mrc", "b.mrc", "x/c_DW.mrc", "x/a.mrc", "d.mrc.gz", "d_DW.mrc.gz", "_DW_e.mrc")
+    for name in names:
+        put(name)
+    put("b_DW.mrc.part")
+    wanted = NameFilter("**/*.mrc*", prefer)
+    assert scan(root, wanted).names == found
+    for name in names:  # asked of one alone, it is the same
+        assert (wanted.preferred_to(name) in names) == (name not in found)
+
+
+def test_only_what_the_glob_wants_is_preferred() -> None:
+    assert NameFilter("**/*.mrc", "plain").preferred_to("a_DW.mrc") == "a.mrc"
+    assert NameFilter("**/*_DW.mrc", "plain").preferred_to("a_DW.mrc") is None
+    assert NameFilter("**/*.mrc", "dose-weighted").preferred_to("a.tif") is None
+
+
 @pytest.mark.parametrize("glob", ["", "/data/*.mrc", "../*.mrc", "a/../*.mrc", "a//b.mrc", "a/"])
 def test_bad_glob_is_refused_with_an_example(glob: str) -> None:
     with pytest.raises(UsageError, match=r"like '\*\*/\*\.mrc'"):
