@@ -5,6 +5,7 @@
     <out_dir>/thumbnails/spectrum/<sub-directories>/<micrograph>.jpg    its power spectrum
 
 Nothing depends on them: they may be deleted at any time. They are whole or not there, but not made durable.
+Links that somebody laid among them are not followed: what is read here is served to whoever asks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from drpwatch.micrograph import Pictures
+from drpwatch.session import disk
 
 FOLDER = "thumbnails"
 SMALL_PX = 320
@@ -48,6 +51,7 @@ class Thumbnails:
     """
 
     def __init__(self, out_dir: Path, most: int = 0, most_bytes: int = 0) -> None:
+        self._out_dir = out_dir
         self._folder = out_dir / FOLDER
         self._most = most
         self._most_bytes = most_bytes
@@ -60,8 +64,13 @@ class Thumbnails:
 
     def read(self, name: str, view: View) -> bytes | None:
         """Return a picture as JPEG, None where there is none."""
+        path = self._path(name, view)
         try:
-            return self._path(name, view).read_bytes()
+            disk.check_no_links(path.parent, self._out_dir)
+            with open(
+                os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+            ) as file:
+                return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -96,16 +105,21 @@ class Thumbnails:
         return {name: size_bytes for _, name, size_bytes in sorted(found)}
 
     def _put(self, path: Path, data: bytes) -> None:
-        if not self._folder.parent.is_dir():  # it may be a mount that is gone: not ours to make
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder.parent))
+        if not self._out_dir.is_dir():  # it may be a mount that is gone: not ours to make
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._out_dir))
+        disk.check_no_links(path.parent, self._out_dir)
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._folder / ".new"
-        beside.write_bytes(data)
+        beside.unlink(missing_ok=True)
+        with beside.open("xb") as file:
+            file.write(data)
         os.replace(beside, path)
 
     def _remove(self, name: str) -> None:
         for view in View:
-            self._path(name, view).unlink(missing_ok=True)
+            path = self._path(name, view)
+            disk.check_no_links(path.parent, self._out_dir)
+            path.unlink(missing_ok=True)
 
     def _path(self, name: str, view: View) -> Path:
         return self._folder / view / f"{name}{_ENDING}"

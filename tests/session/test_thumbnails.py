@@ -1,5 +1,7 @@
 """Pictures on disk: whole or not there, as many as may be, and never in anybody's way."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,41 @@ def test_an_output_directory_that_is_gone_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Thumbnails(tmp_path / "mount" / "out", 10, PLENTY).write("a", pictures())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["", "large", "large/GridSquare_1", "large/GridSquare_1/a.mrc.jpg"])
+def test_a_link_is_neither_served_nor_written_nor_deleted_through(tmp_path: Path, place: str) -> None:
+    secret = tmp_path / "secret"
+    album = Thumbnails(tmp_path / "out", 1, PLENTY)
+    (tmp_path / "out").mkdir()
+    album.write("GridSquare_1/a.mrc", pictures())
+    path = tmp_path / "out" / FOLDER / place
+    path.rename(secret)  # what lies where the link leads has the names that are looked for
+    before = {one: one.read_bytes() for one in [secret, *secret.rglob("*")] if one.is_file()}
+    path.symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic link"):
+        album.read("GridSquare_1/a.mrc", View.LARGE)
+    for name in ("GridSquare_1/a.mrc", "b.mrc"):  # the second has the first deleted
+        with suppress(OSError):
+            album.write(name, pictures(200))
+    assert {one: one.read_bytes() for one in [secret, *secret.rglob("*")] if one.is_file()} == before
+
+
+def test_a_link_in_place_of_the_next_picture_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    album = Thumbnails(tmp_path, 10, PLENTY)
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / ".new").symlink_to(victim)
+    album.write("a.mrc", pictures())
+    assert victim.read_text() == "precious"
+    assert album.read("a.mrc", View.LARGE)
+
+
+def test_a_fifo_in_place_of_a_picture_keeps_nobody_waiting(tmp_path: Path) -> None:
+    album = Thumbnails(tmp_path, 10, PLENTY)
+    album.write("a.mrc", pictures())
+    path = tmp_path / FOLDER / "large/a.mrc.jpg"
+    path.unlink()
+    os.mkfifo(path)
+    assert album.read("a.mrc", View.LARGE) is None
