@@ -1,9 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from drpwatch.errors import DeviceFault, DeviceNotReady
+from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory
 from drpwatch.pick import device
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -67,6 +69,38 @@ def test_full_memory_is_not_a_fault_of_the_micrograph():
 def test_a_sticky_error_is_a_fault():
     with pytest.raises(DeviceFault, match="illegal memory access"), device.faults():
         raise torch.AcceleratorError("an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory: 8 GB"
+        ),
+        MemoryError("Unable to allocate 8 GiB"),
+    ],
+)
+def test_a_cpu_without_memory_is_told_the_same_way(error):
+    with pytest.raises(DeviceOutOfMemory, match="allocate"), device.faults():
+        raise error
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_real_sticky_error_is_a_fault():
+    """In a process of its own: nothing of it can use the device afterwards."""
+    program = (
+        "import torch; from drpwatch.errors import DeviceFault; from drpwatch.pick.device import faults\n"
+        "try:\n"
+        "    with faults():\n"
+        "        torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
+        "except DeviceFault as fault:\n"
+        "    print(fault, flush=True)\n"
+        "    import os; os._exit(fault.exit_code)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 70, ended.stderr
+    assert "device-side assert" in ended.stdout
 
 
 def test_a_cpu_has_no_device_memory():

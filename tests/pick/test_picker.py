@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from drpwatch.errors import UnusableMicrograph
+from drpwatch.errors import DeviceOutOfMemory, UnusableMicrograph
 from drpwatch.micrograph import SCORE_FLOOR, PickParams
+from drpwatch.pick.device import release
 from drpwatch.pick.picker import Picker
 from drpwatch.train.shapes import invented_species
 from drpwatch.train.simulate import CLEAR, simulate
@@ -162,6 +163,36 @@ def test_a_classifier_judges_many_candidates_in_batches(picker_with_classifier, 
     np.testing.assert_allclose(parts.score, whole.score, atol=1e-5)
 
 
+def crowd(times: int) -> np.ndarray:
+    """Discs of 24 px on a lattice, in noise."""
+    y, x = np.mgrid[:48, :48] - 23.5
+    image = np.tile(-2.0 * (np.hypot(y, x) < 12), (times, times + 1)).astype(np.float32)
+    return image + np.random.default_rng(0).standard_normal(image.shape, dtype=np.float32)
+
+
+def in_tiles(picker, pixels, params, tile_px):
+    return picker.choose(picker.detect(picker.prepare(pixels, PIXEL, params), params, tile_px))
+
+
+def assert_same(picks, other):
+    """The same candidates but for the order of sums, which may move one over the floor."""
+    for some, all_ in ((picks, other), (other, picks)):
+        clear = some.score > 2 * SCORE_FLOOR
+        assert clear.sum() > 100
+        distance, nearest = cKDTree(all_.yx_px).query(some.yx_px[clear])
+        assert distance.max() < 0.05
+        np.testing.assert_allclose(all_.score[nearest], some.score[clear], atol=1e-3)
+
+
+def test_every_tile_size_gives_the_same_picks():
+    picker = Picker.load("general", "cpu")
+    assert picker.tile_sizes_px[-1] == 128
+    pixels, params = crowd(15), PickParams(diameter_angstrom=24 * PIXEL[0])
+    usual = picker.pick(pixels, PIXEL, params)
+    for tile_px in picker.tile_sizes_px:
+        assert_same(in_tiles(picker, pixels, params, tile_px), usual)
+
+
 def test_the_shipped_weights_pick_simulated_particles():
     species = invented_species(np.random.default_rng(5))
     clean = replace(CLEAR, blemished=0.0)
@@ -196,3 +227,40 @@ def test_a_gpu_picks_the_same_twice(model_with_classifier):
     one, other = (picker.pick(scene(), PIXEL, PARAMS) for _ in range(2))
     np.testing.assert_array_equal(one.yx_px, other.yx_px)
     np.testing.assert_array_equal(one.score, other.score)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_every_tile_size_gives_the_same_picks_on_a_gpu():
+    picker = Picker.load("general", "cuda")
+    pixels, params = crowd(85), PickParams(diameter_angstrom=24 * PIXEL[0])
+    usual = picker.pick(pixels, PIXEL, params)
+    for tile_px in picker.tile_sizes_px:
+        assert_same(in_tiles(picker, pixels, params, tile_px), usual)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_with_little_memory_says_so_and_smaller_tiles_need_less():
+    picker = Picker.load("general", "cuda")
+    pixels, params = crowd(85), PickParams(diameter_angstrom=24 * PIXEL[0])
+    needed = {}
+    for tile_px in (picker.tile_sizes_px[0], picker.tile_sizes_px[-1]):
+        release()
+        torch.cuda.reset_peak_memory_stats()
+        usual = in_tiles(picker, pixels, params, tile_px)
+        needed[tile_px] = torch.cuda.max_memory_reserved()
+    largest, smallest = needed
+    assert needed[smallest] < needed[largest]
+    release()
+    total = picker.memory_bytes()["total"]
+    torch.cuda.set_per_process_memory_fraction((needed[smallest] + needed[largest]) / 2 / total)
+    try:
+        with pytest.raises(DeviceOutOfMemory, match="out of memory on the device"):
+            in_tiles(picker, pixels, params, largest)
+        assert_same(in_tiles(picker, pixels, params, smallest), usual)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    del picker
+    release()
+    assert torch.cuda.memory_allocated() == 0
