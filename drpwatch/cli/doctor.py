@@ -107,9 +107,9 @@ def _daemon(config: Config) -> tuple[Check, list[dict[str, Any]]]:
         about, sessions = client.daemon(), client.sessions()
         health = client.health()
     except DaemonUnreachable as error:
-        if config.daemon.socket.exists():
-            return warn("daemon", "none answers on its socket", str(error)), []
-        return ok("daemon", f"none runs: there is no {config.daemon.socket}"), []
+        if isinstance(error.__cause__, FileNotFoundError):
+            return ok("daemon", f"none runs: there is no {config.daemon.socket}"), []
+        return warn("daemon", "none answers on its socket", str(error)), []
     except DrpwatchError as error:
         return fail("daemon", str(error), "its log says more: journalctl -u drpwatch"), []
     running = f"version {about['version']} runs, with {len(sessions)} sessions"

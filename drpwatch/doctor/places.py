@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from drpwatch.doctor.check import Check, fail, gigabytes, ok, warn
@@ -12,6 +13,7 @@ from drpwatch.session import disk, schema
 from drpwatch.watch.hints import is_silent
 from drpwatch.watch.scan import filesystem_type
 
+PATIENCE_S = 10.0
 STATE_ROOM_BYTES = 2e9
 OUTPUT_ROOM_BYTES = 20e9
 """The same as in the alert rules."""
@@ -28,13 +30,15 @@ def check_state(directory: Path) -> Iterator[Check]:
             "set daemon.state_dir to a local disk: SQLite's journal does not work on this one",
         )
         return
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         yield _missing_state(name, directory)
         return
     problem = _cannot_write(directory)
     if problem is not None:
         yield fail(
-            name, f"{directory}: {problem}", "it must belong to the daemon's user; systemd sees to that"
+            name,
+            f"{directory}: {problem}",
+            "it must belong to the daemon's user; if that is another one: runuser -u drpwatch -- drpwatch doctor",
         )
         return
     yield _room(name, directory, kind, STATE_ROOM_BYTES, "picking pauses when it is full")
@@ -42,7 +46,7 @@ def check_state(directory: Path) -> Iterator[Check]:
 
 
 def _missing_state(name: str, directory: Path) -> Check:
-    above = next(parent for parent in directory.parents if parent.exists())
+    above = next(parent for parent in directory.parents if os.path.exists(parent))
     if os.access(above, os.W_OK | os.X_OK):
         return ok(name, f"{directory} will be made at the first start")
     return warn(
@@ -62,7 +66,30 @@ def _journal(path: Path) -> Check:
 
 def check_watch_root(root: Path) -> Check:
     """Check a directory that is, or is to be, watched."""
-    name = "watch root"
+    return _answered("watch root", root, _watch_root)
+
+
+def check_output(directory: Path) -> Check:
+    """Check a directory that sessions write to, or that is to be made."""
+    return _answered("output", directory, _output)
+
+
+def _answered(name: str, path: Path, look: Callable[[str, Path], Check]) -> Check:
+    """Return what a look finds, or that there was none: a dead file server holds whoever asks it."""
+    found: list[Check] = []
+    thread = threading.Thread(target=lambda: found.append(look(name, path)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    if found:
+        return found[0]
+    return fail(
+        name,
+        f"{path}: its file system does not answer within {PATIENCE_S:g} s",
+        "look after the file server or the mount; drpwatch waits for it, and nothing is lost meanwhile",
+    )
+
+
+def _watch_root(name: str, root: Path) -> Check:
     try:
         with os.scandir(root) as entries:
             next(entries, None)
@@ -78,11 +105,9 @@ def check_watch_root(root: Path) -> Check:
     return ok(name, f"{root} on {kind or 'an unknown file system'}, readable")
 
 
-def check_output(directory: Path) -> Check:
-    """Check a directory that sessions write to, or that is to be made."""
-    name = "output"
+def _output(name: str, directory: Path) -> Check:
     there = directory
-    while not there.exists():
+    while not os.path.exists(there):  # which is also False for what is closed to us
         there = there.parent
     problem = _cannot_write(there)
     if problem is not None:
@@ -96,10 +121,13 @@ def check_output(directory: Path) -> Check:
 
 def _cannot_write(directory: Path) -> str | None:
     """Return why files cannot be made in a directory; None if they can."""
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         return "not a directory"
-    if os.statvfs(directory).f_flag & os.ST_RDONLY:
-        return "mounted read-only"
+    try:
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            return "mounted read-only"
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
     return None if os.access(directory, os.W_OK | os.X_OK) else "permission denied"
 
 

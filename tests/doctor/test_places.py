@@ -1,6 +1,7 @@
 """Directories: there or not, on which file system, open to us, with room."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_a_journal_that_the_daemon_would_refuse(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_bytes(b"no database at all" * 100)
     assert state(tmp_path)[1] == ("journal", "fail")
     assert (tmp_path / "journal.db").read_bytes() == b"no database at all" * 100
+
+
+def test_a_file_server_that_is_silent_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silence = threading.Event()
+    monkeypatch.setattr(places, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(places, "filesystem_type", lambda _: str(silence.wait(30)))
+    for check in (places.check_watch_root(tmp_path), places.check_output(tmp_path)):
+        assert check.found == f"{tmp_path}: its file system does not answer within 0.1 s"
+    silence.set()
 
 
 def test_a_watch_root_that_is_missing_or_no_directory(tmp_path: Path) -> None:
