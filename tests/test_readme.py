@@ -16,8 +16,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from drpwatch import cli, errors
 from drpwatch.assess.datasets import DESCRIPTION
-from drpwatch.cli import handover
 from drpwatch.config import Config
+from drpwatch.report import handover
 from drpwatch.service.api import build_app
 from drpwatch.service.metrics import Metrics
 from drpwatch.session import outputs

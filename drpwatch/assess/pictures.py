@@ -13,19 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
 
 from drpwatch.assess.coordinates import Coordinates
 from drpwatch.assess.detection import match
 from drpwatch.errors import MicrographError, UsageError
+from drpwatch.formats.grey import grey
 
 RIGHT, FALSE, MISSED, UNJUDGED = "#30e060", "#ff3030", "#ffe030", "#40a0ff"
 SHEET = "false_and_missed.png"
 
 _LONGEST_PX = 1600  # side of a picture
 _LEAST_DIAMETER_PX = 16  # in a picture; a smaller particle is not seen
-_LOW_PASS_SIGMA = 1 / 16  # diameters: noise goes, the shape stays
-_STRETCH_PERCENTILES = (0.5, 99.5)
 _TILE_PX, _TILE_DIAMETERS, _CAPTION_PX = 96, 2.0, 12
 _SHEET_COLUMNS, _MOST_OF_A_KIND = 12, 72
 
@@ -104,16 +102,18 @@ def write_pictures(
     try:
         for name, path in micrographs.items():
             try:
-                grey, scale = _grey(read(path), diameter_px)
+                pixels = read(path)
             except MicrographError as error:
                 failures[name] = str(error)
                 continue
+            scale = _scale(pixels.shape, diameter_px)
+            picture = grey(pixels, diameter_px, scale)
             for one in wanted:
                 if one.micrograph == name:
-                    tiles[one] = _tile(grey, one, scale, diameter_px)
+                    tiles[one] = _tile(picture, one, scale, diameter_px)
             target = folder / f"{name}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            _draw(grey, judged[name], scale, diameter_px).save(target)
+            _draw(picture, judged[name], scale, diameter_px).save(target)
             step(target.name)
         (folder / SHEET).unlink(missing_ok=True)  # an earlier one may be of other picks
         if tiles:
@@ -142,22 +142,14 @@ def _errors_to_show(judged: Mapping[str, Marks]) -> list[_CutOut]:
     return [*false[:_MOST_OF_A_KIND], *missed[::every]]
 
 
-def _grey(pixels: npt.NDArray[Any], diameter_px: float) -> tuple[Image.Image, float]:
-    """Return the micrograph made smaller, low-passed and stretched to 8 bits, and its scale."""
-    image = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)
-    h, w = image.shape
-    scale = min(1.0, max(_LONGEST_PX / max(h, w), _LEAST_DIAMETER_PX / diameter_px))
-    size = max(1, round(w * scale)), max(1, round(h * scale))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-    smooth = gaussian_filter(small, _LOW_PASS_SIGMA * diameter_px * scale)
-    low, high = np.percentile(smooth, _STRETCH_PERCENTILES)
-    stretched = np.clip((smooth - low) / max(high - low, 1e-20), 0, 1)
-    return Image.fromarray((255 * stretched).astype(np.uint8)), scale
+def _scale(shape: tuple[int, ...], diameter_px: float) -> float:
+    """Return how much smaller the picture of a micrograph is."""
+    return min(1.0, max(_LONGEST_PX / max(shape), _LEAST_DIAMETER_PX / diameter_px))
 
 
-def _draw(grey: Image.Image, one: Marks, scale: float, diameter_px: float) -> Image.Image:
+def _draw(micrograph: Image.Image, one: Marks, scale: float, diameter_px: float) -> Image.Image:
     """Return the picture with a circle of the particle's diameter for each mark."""
-    picture = grey.convert("RGB")
+    picture = micrograph.convert("RGB")
     draw = ImageDraw.Draw(picture)
     radius = 0.5 * diameter_px * scale
     for yx_px, colour in (
@@ -171,13 +163,13 @@ def _draw(grey: Image.Image, one: Marks, scale: float, diameter_px: float) -> Im
     return picture
 
 
-def _tile(grey: Image.Image, one: _CutOut, scale: float, diameter_px: float) -> Image.Image:
+def _tile(micrograph: Image.Image, one: _CutOut, scale: float, diameter_px: float) -> Image.Image:
     """Return one cut-out, two diameters wide, in a frame with a caption."""
     half = 0.5 * _TILE_DIAMETERS * diameter_px * scale
     y, x = ((value + 0.5) * scale for value in one.yx_px)
     box = (round(x - half), round(y - half), round(x + half) + 1, round(y + half) + 1)
     inner = _TILE_PX - 4
-    cut = grey.crop(box).resize((inner, inner), Image.Resampling.BICUBIC)
+    cut = micrograph.crop(box).resize((inner, inner), Image.Resampling.BICUBIC)
     tile = Image.new("RGB", (_TILE_PX, _TILE_PX + _CAPTION_PX), one.colour)
     tile.paste(cut, (2, 2))
     ImageDraw.Draw(tile).text((3, _TILE_PX - 1), one.caption, fill="black", font_size=_CAPTION_PX - 1)

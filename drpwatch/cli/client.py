@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 SESSIONS = "/api/v1/sessions"
 _ALL = 100_000  # the most that the daemon lists
+_REPORT_WITHIN_S = 120.0  # it may read micrographs
 _HOW_TO_START = "start the daemon with 'systemctl start drpwatch' or 'drpwatch run --config FILE'"
 _WHERE = "name its socket with --socket or DRPWATCH_SOCKET if it is elsewhere"
 
@@ -84,6 +85,14 @@ class ControlClient:
         path = f"{SESSIONS}/{quote(name, safe='')}/micrographs?state={state}&limit={_ALL}"
         return list(self.get(path)["micrographs"])
 
+    def report(self, name: str) -> bytes:
+        """Return the report of a session, as an HTML file."""
+        path = f"{SESSIONS}/{quote(name, safe='')}/report"
+        status, content = self._exchange("GET", path, None, _REPORT_WITHIN_S)
+        if status >= 400:
+            self._judge(status, content)
+        return content
+
     def get(self, path: str) -> Json:
         """Return the answer to GET."""
         return self._ask("GET", path, None)
@@ -93,19 +102,23 @@ class ControlClient:
         return self._ask("POST", path, body)
 
     def _ask(self, method: str, path: str, body: Json | None, *, answers: tuple[int, ...] = ()) -> Json:
-        connection = _UnixConnection(self._path, self._timeout_s)
+        status, content = self._exchange(method, path, body, self._timeout_s)
+        return self._judge(200 if status in answers else status, content)
+
+    def _exchange(self, method: str, path: str, body: Json | None, timeout_s: float) -> tuple[int, bytes]:
+        """Return status and content of the answer."""
+        connection = _UnixConnection(self._path, timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            status, content = response.status, response.read()
+            return response.status, response.read()
         except OSError as error:
-            raise _explain(self._path, error, self._timeout_s) from error
+            raise _explain(self._path, error, timeout_s) from error
         except http.client.HTTPException as error:
             raise _stranger(self._path) from error
         finally:
             connection.close()
-        return self._judge(200 if status in answers else status, content)
 
     def _judge(self, status: int, content: bytes) -> Json:
         """Return the answer, or raise the refusal that it is."""

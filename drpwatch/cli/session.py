@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from drpwatch.cli import changes, handover, remote, views
+from drpwatch.cli import changes, remote, report, views
 from drpwatch.cli.client import ControlClient, Json
 from drpwatch.cli.remote import (
     AsJson,
@@ -24,11 +24,13 @@ from drpwatch.cli.remote import (
     unix_time,
 )
 from drpwatch.errors import DrpwatchError, SessionError
+from drpwatch.report.handover import extraction_commands
 from drpwatch.text import printable
 
 app = typer.Typer(help="Start, watch, change and stop sessions of the running daemon.", no_args_is_help=True)
 for name, command in changes.COMMANDS.items():
     app.command(name)(command)
+app.command()(report.report)
 
 
 @app.command()
@@ -163,13 +165,13 @@ def _print_end(view: Json) -> None:
         f"session {view['name']}: {view['state']}{todo}; "
         f"{counts['picked']} micrographs with {view['picks']} picks, {counts['failed']} failed"
     )
-    print(printable(handover.extraction_commands(view), keep="\n"))
+    print(printable(extraction_commands(views.handover(view)), keep="\n"))
 
 
 def _print_all(view: Json) -> None:
     views.print_session(view)
     if view["state"] == "completed":
-        print(printable(f"\n{handover.extraction_commands(view)}", keep="\n"))
+        print(printable(f"\n{extraction_commands(views.handover(view))}", keep="\n"))
 
 
 def _wait_for_the_end(client: ControlClient, view: Json) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from drpwatch.cli.client import Json
 from drpwatch.cli.tables import ago, clock, print_fields, print_table
+from drpwatch.report.handover import Handover
 from drpwatch.text import printable
 
 LIST_HEADER = (
@@ -55,6 +56,18 @@ def print_understood(view: Json) -> None:
         ]
     )
     print_problems(view)
+
+
+def handover(view: Json) -> Handover:
+    """Return what commands for other programs follow from."""
+    return Handover(
+        out_dir=view["out_dir"],
+        watch_root=view["watch_root"],
+        micrograph_prefix=view["micrograph_prefix"],
+        diameter_angstrom=view["params"]["diameter_angstrom"],
+        pixel_size_angstrom=view["pixel_size_angstrom"],
+        negative_stain=view["params"]["negative_stain"],
+    )
 
 
 def print_params(view: Json) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 import structlog
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
@@ -61,10 +61,12 @@ def build_app(
     profiles: Mapping[str, Profile] = MappingProxyType({}),
     local_names_only: bool = False,
     page: Page | None = None,
+    report: Callable[[str], bytes] | None = None,
 ) -> FastAPI:
     """Build the application: with every verb where `writable`, else without a route that changes anything.
 
-    The page itself is for browsers, which come by TCP; what it asks for is to be had from both.
+    The page itself is for browsers, which come by TCP; what it asks for is to be had from both. A report reads
+    micrographs, so it is for those who may steer the daemon.
 
     The documentation pages of FastAPI are left out, because they load scripts from the Internet; the
     schema itself is at /api/v1/openapi.json of the writable application. With `local_names_only` a request
@@ -85,6 +87,8 @@ def build_app(
     _add_reads(app, control)
     if writable:
         _add_verbs(app, control, profiles)
+        if report is not None:
+            _add_report(app, report)
     if page is not None:
         page.add_answers(app, API)
         if not writable:
@@ -188,6 +192,14 @@ def _add_verbs(app: FastAPI, control: Control, profiles: Mapping[str, Profile]) 
     for verb, act in verbs.items():
         add(verb, act)
     _add_changes(app, control, change)
+
+
+def _add_report(app: FastAPI, report: Callable[[str], bytes]) -> None:
+    @app.get(
+        f"{API}/sessions/{{name}}/report", summary="A report, as one HTML file", response_class=HTMLResponse
+    )
+    def of_session(name: str) -> HTMLResponse:
+        return HTMLResponse(report(name))
 
 
 def _add_changes(app: FastAPI, control: Control, change: Callable[..., Any]) -> None:

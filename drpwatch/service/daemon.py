@@ -24,6 +24,7 @@ from drpwatch.service.models import Models
 from drpwatch.service.pickers import PickerFactory
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
+from drpwatch.service.reports import Reports
 from drpwatch.service.servers import Server, bind_tcp, bind_unix
 from drpwatch.service.sessions import STALE_AFTER_S, Sessions
 from drpwatch.service.settings import Settings
@@ -124,9 +125,12 @@ class Daemon:
             statistics = Statistics(state.journal)
             parts.callback(statistics.close)
             page = Page(statistics, events, self._clock.wall)
-            parts.enter_context(self._serving(sessions, metrics, page))
+            reports = Reports(journal, self._clock.wall)
+            parts.enter_context(self._serving(sessions, metrics, page, reports))
             parts.callback(events.close)  # before the servers stop, which else wait for the streams
             parts.enter_context(self._picking(pipeline))
+            parts.callback(reports.stop)
+            reports.start()
             self._main_loop(signals, pipeline, journal, metrics)
             self.failure = pipeline.failure
             self._notifier.stopping(f"stopping: {signals.stop or 'a stage failed'}")
@@ -155,7 +159,7 @@ class Daemon:
         return None
 
     @contextmanager
-    def _serving(self, control: Sessions, metrics: Metrics, page: Page) -> Iterator[None]:
+    def _serving(self, control: Sessions, metrics: Metrics, page: Page, reports: Reports) -> Iterator[None]:
         """Serve the API on the Unix socket, and the part that reads on TCP."""
         daemon = self._settings.config.daemon
         local = bind_unix(daemon.socket)
@@ -168,7 +172,14 @@ class Daemon:
         address = remote.getsockname()
         servers = [
             Server(
-                build_app(control, metrics, writable=True, profiles=self._settings.profiles, page=page),
+                build_app(
+                    control,
+                    metrics,
+                    writable=True,
+                    profiles=self._settings.profiles,
+                    page=page,
+                    report=reports.make,
+                ),
                 local,
                 "api-unix",
             ),

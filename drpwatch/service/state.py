@@ -9,6 +9,8 @@ from pathlib import Path
 
 from drpwatch.errors import ConfigError, JournalError
 
+JOURNAL = "journal.db"
+
 
 class StateDirectory:
     """Holds the directory for this process as long as it lives.
@@ -49,7 +51,7 @@ class StateDirectory:
     @property
     def journal(self) -> Path:
         """Where the journal lies."""
-        return self.path / "journal.db"
+        return self.path / JOURNAL
 
     def close(self) -> None:
         """Let another daemon have the directory."""

@@ -31,6 +31,13 @@ BATCH_ROWS = 200
 """Published micrographs read at a time, so that memory stays flat."""
 
 
+SESSIONS = (
+    "SELECT session.*, json, version, weights_sha256, default_threshold,"
+    " params.created_at AS params_created_at FROM session JOIN params ON params.id = session.params_id"
+)
+"""The beginning of a statement whose rows are sessions with their parameters in force."""
+
+
 class Views(Database):
     """All questions to the journal.
 
@@ -57,15 +64,8 @@ class Views(Database):
         return self._sessions(f"WHERE session.state IN ({marks})", wanted)
 
     def _sessions(self, where: str, values: tuple[Any, ...]) -> list[SessionRecord]:
-        return [
-            rows.session(row)
-            for row in self._all(
-                "SELECT session.*, json, version, weights_sha256, default_threshold,"  # noqa: S608 - `where` is ours
-                " params.created_at AS params_created_at FROM session"
-                f" JOIN params ON params.id = session.params_id {where} ORDER BY session.id",
-                values,
-            )
-        ]
+        found = self._all(f"{SESSIONS} {where} ORDER BY session.id", values)
+        return [rows.session(row) for row in found]
 
     def versions(self, session_id: int) -> list[ParamsVersion]:
         """Return all versions of a session's parameters, oldest first."""

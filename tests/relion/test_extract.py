@@ -1,6 +1,5 @@
 """RELION itself, at the end of the whole way: micrographs, picks by the shipped weights, its extraction."""
 
-import json
 import shlex
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 
 from drpwatch.cli import main
-from drpwatch.cli.handover import MICROGRAPHS_STAR, extraction_commands
 from drpwatch.formats import mrc, star
+from drpwatch.report.handover import MICROGRAPHS_STAR, Handover, extraction_commands
 from drpwatch.train.microscope import compact_species
 from drpwatch.train.simulate import CLEAR, simulate
 
@@ -103,18 +102,15 @@ def test_it_extracts_every_pick_and_they_are_dark(project: Project) -> None:
 
 
 def test_the_printed_command_works_as_it_is(project: Project) -> None:
-    view = {
-        "name": "s1",
-        "out_dir": str(project.folder / "picks"),
-        "watch_root": str(project.folder / PREFIX),
-        "micrograph_prefix": PREFIX,
-        "pixel_size_angstrom": PIXEL_SIZE_ANGSTROM,
-        "params": {
-            "diameter_angstrom": project.diameter_px * PIXEL_SIZE_ANGSTROM,
-            "negative_stain": False,
-        },
-    }
-    text = extraction_commands(json.loads(json.dumps(view)))
+    of = Handover(
+        out_dir=str(project.folder / "picks"),
+        watch_root=str(project.folder / PREFIX),
+        micrograph_prefix=PREFIX,
+        diameter_angstrom=project.diameter_px * PIXEL_SIZE_ANGSTROM,
+        pixel_size_angstrom=PIXEL_SIZE_ANGSTROM,
+        negative_stain=False,
+    )
+    text = extraction_commands(of)
     printed = text.partition("RELION 3.1:\n")[2].partition("cryoSPARC")[0]
     command = shlex.split(printed.replace("\\\n", " "))
     particles, images = project.extract(command, "Extract/job005/particles.star")

@@ -14,9 +14,9 @@ from drpwatch.cli.client import Json
 from drpwatch.cli.demo.daemon import OwnDaemon
 from drpwatch.cli.demo.report import Report, examine
 from drpwatch.cli.demo.screen import Screen, micrographs
-from drpwatch.cli.handover import MICROGRAPHS_STAR
 from drpwatch.errors import DrpwatchError
 from drpwatch.formats import star
+from drpwatch.report.handover import MICROGRAPHS_STAR
 from drpwatch.train.microscope import PIXEL_SIZE_ANGSTROM, Microscope
 
 SESSION = "demo"

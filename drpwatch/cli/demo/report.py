@@ -16,10 +16,11 @@ from drpwatch.assess.detection import Agreement, evaluate
 from drpwatch.cli.client import Json
 from drpwatch.cli.demo.daemon import SETTLE_S
 from drpwatch.cli.demo.screen import micrographs
-from drpwatch.cli.handover import extraction_commands
 from drpwatch.cli.tables import print_fields
+from drpwatch.cli.views import handover
 from drpwatch.errors import DrpwatchError
 from drpwatch.formats import star
+from drpwatch.report.handover import extraction_commands
 from drpwatch.train.microscope import PIXEL_SIZE_ANGSTROM, Microscope
 
 _TRUTH = "truth.star"
@@ -130,7 +131,7 @@ def print_report(report: Report, kept: bool) -> None:
     print_fields([("writes" if i == 0 else "", path) for i, path in enumerate(view["outputs"])])
     print(f"\ncd {shlex.quote(str(report.folder))}")
     print(f"drpwatch evaluate {view['out_dir']}/particles.star {_TRUTH} --diameter-angstrom {diameter}\n")
-    print(extraction_commands(view))
+    print(extraction_commands(handover(view)))
     print(f"\nWhen you have seen enough: rm -r {shlex.quote(str(report.folder))}")
 
 
