@@ -55,6 +55,7 @@ class Buffers:
 
     def __init__(self, count: int) -> None:
         self._free: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8) for _ in range(count)]
+        self._surplus = 0  # to be dropped once they are given back
         self._returned = threading.Condition()
 
     def take(
@@ -83,5 +84,22 @@ class Buffers:
     def give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
         """Return a buffer; nobody may look at it any more."""
         with self._returned:
+            if self._surplus:
+                self._surplus -= 1
+                return
             self._free.append(buffer)
             self._returned.notify()
+
+    def grow(self) -> None:
+        """Have one buffer more."""
+        with self._returned:
+            self._free.append(np.empty(0, np.uint8))
+            self._returned.notify()
+
+    def shrink(self) -> None:
+        """Have one buffer less, as soon as one is free."""
+        with self._returned:
+            if self._free:
+                del self._free[-1]
+            else:
+                self._surplus += 1

@@ -223,6 +223,7 @@ class Daemon:
                 self._reload(pipeline, metrics)
             self._tell_systemd(pipeline, journal)
             pipeline.check_time()
+            pipeline.replace_hanging_loaders()
             try:
                 pipeline.show_gauges()
             except DrpwatchError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from drpwatch.micrograph import ReadyMicrograph
 from drpwatch.session.journal import Journal
@@ -30,15 +31,15 @@ class Dispatcher:
         self._held: set[str] = set()
         self._last = ""  # the session that had its turn last
 
-    def take(self) -> ReadyMicrograph | None:
-        """Return the next micrograph, which is then on its way; None if there is none."""
+    def take(self, avoid: Collection[str] = ()) -> ReadyMicrograph | None:
+        """Return the next micrograph of a session not in `avoid`, which is then on its way; None if none is there."""
         with self._changed:
             sessions = self._journal.sessions(PICKING)
             names = sorted(session.spec.name for session in sessions)
             by_name = {session.spec.name: session for session in sessions}
             after = [name for name in names if name > self._last]
             for name in [*after, *(name for name in names if name <= self._last)]:
-                if name in self._held:
+                if name in self._held or name in avoid:
                     continue
                 taken = frozenset(id_ for id_, session in self._on_way.items() if session == name)
                 ready = self._journal.next_ready(by_name[name], taken, self.newest_first_beyond)

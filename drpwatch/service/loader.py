@@ -18,6 +18,7 @@ from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.publish import Publisher
+from drpwatch.service.reads import Reads
 from drpwatch.service.repeats import Repeats, checksum
 
 _IDLE_WAIT_S = 1.0
@@ -52,6 +53,7 @@ class Loader:
         outcomes: Channel[Outcome],
         put_back: Callable[[ReadyMicrograph, str], None],
         repeats: Repeats,
+        reads: Reads,
         publisher: Publisher,
         heartbeats: Heartbeats,
     ) -> None:
@@ -62,16 +64,32 @@ class Loader:
         self._outcomes = outcomes
         self._put_back = put_back
         self._repeats = repeats
+        self._reads = reads
+        self._replaced = threading.Event()
         self._publisher = publisher
         self._heartbeats = heartbeats
+
+    def replace(self) -> bool:
+        """End after what is being read now, for another one is in its place; False if that is known already."""
+        if self._replaced.is_set():
+            return False
+        self._replaced.set()
+        self._buffers.grow()
+        self._heartbeats.end(self.name)  # a restart would bring nothing
+        return True
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another one is in its place."""
+        return self._replaced.is_set()
 
     def run(self, stop: threading.Event, abandon: threading.Event) -> None:
         """Read until stopped; what is read by then is still handed on, until abandoned."""
         seen = 0
-        while not stop.is_set():
+        while not (stop.is_set() or self._replaced.is_set()):
             self._beat()
             try:
-                ready = self._dispatcher.take()
+                ready = self._dispatcher.take(self._reads.hanging_sessions)
             except DrpwatchError as error:
                 self._publisher.problem("journal", "", str(error))
                 stop.wait(_RETRY_S)
@@ -80,6 +98,8 @@ class Loader:
                 seen = self._dispatcher.wait(seen, _IDLE_WAIT_S)
                 continue
             self._load(ready, abandon)
+        if self._replaced.is_set():
+            self._buffers.shrink()
         self._heartbeats.end(self.name)
 
     def _load(self, ready: ReadyMicrograph, abandon: threading.Event) -> None:
@@ -92,7 +112,8 @@ class Loader:
                     self._dispatcher.done(ready)
                     return
             started = time.perf_counter()
-            pixels = mrc.read_pixels(ready.path, ready.header, ready.fingerprint, buffer)
+            with self._reads.reading(self.name, ready):
+                pixels = mrc.read_pixels(ready.path, ready.header, ready.fingerprint, buffer)
         except (ChangedWhileReading, IncompleteMicrograph) as error:
             self._return(buffer)
             self._put_back(ready, str(error))

@@ -30,6 +30,7 @@ from drpwatch.service.pickers import PickerFactory
 from drpwatch.service.picking import LOOP as PICKER
 from drpwatch.service.picking import Picking
 from drpwatch.service.publish import Publisher
+from drpwatch.service.reads import Reads
 from drpwatch.service.recorder import Recorder
 from drpwatch.service.repeats import Repeats
 from drpwatch.service.scanner import Scanner
@@ -76,7 +77,8 @@ class Pipeline:
         self._loaded: Channel[Loaded] = Channel(_LOADED)
         self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
         # One for each loader and each place between, and one under the picker's hands.
-        self._buffers = Buffers(config.pick.loaders + _LOADED + 1)
+        self._in_hand = config.pick.loaders + _LOADED + 1
+        self._buffers = Buffers(self._in_hand)
         self.dispatcher = Dispatcher(journal, config.pick.newest_first_beyond)
         self.idleness = Idleness(journal, config.session, publisher, clock)
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
@@ -102,6 +104,7 @@ class Pipeline:
             publisher,
             self.heartbeats,
         )
+        self._reads = Reads(clock.monotonic)
         self._loaders = [self._loader(number) for number in range(1, config.pick.loaders + 1)]
         self._threads: list[threading.Thread] = []
 
@@ -114,6 +117,7 @@ class Pipeline:
             self._outcomes,
             self.scanner.put_back,
             Repeats(self._journal, self._publisher),
+            self._reads,
             self._publisher,
             self.heartbeats,
         )
@@ -141,6 +145,18 @@ class Pipeline:
                 self._publisher.metrics.crashes.labels(kind=kind).inc(count)
         except (JournalError, OutputError) as error:  # it is worth no more than it tells
             self._publisher.problem("journal", "", str(error))
+
+    def replace_hanging_loaders(self) -> None:
+        """Put another loader in the place of each that a file server holds, so that other sessions go on."""
+        hanging = self._reads.hanging
+        for loader in [one for one in self._loaders if one.name in hanging]:
+            if not self._stop.is_set() and loader.replace():
+                self._publisher.problem(
+                    "file", hanging[loader.name].session, f"{hanging[loader.name].path}: reading it hangs"
+                )
+                other = self._loader(len(self._loaders) + 1)
+                self._loaders.append(other)
+                self._run(other.name, self._loader_loop(other))
 
     def check_time(self) -> None:
         """Fail where one micrograph is on the device for too long: nothing but a new process frees it."""
@@ -185,7 +201,8 @@ class Pipeline:
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""
         device = (self.picking.not_ready,) if self.picking.not_ready is not None else ()
-        return (*self.scanner.problems(session), *self.held_back(session), *device)
+        reads = self._reads.problems(session)
+        return (*self.scanner.problems(session), *reads, *self.held_back(session), *device)
 
     def held_back(self, session: str) -> tuple[str, ...]:
         """Return why journal or outputs do not take what there is to record, one sentence each."""
@@ -207,7 +224,7 @@ class Pipeline:
         if self.idleness.look(live):
             self.scanner.wake()
         for queue, depth, capacity in (
-            ("ready", self.dispatcher.on_way, len(self._loaders) + _LOADED + 1 + _OUTCOMES),
+            ("ready", self.dispatcher.on_way, self._in_hand + _OUTCOMES),
             ("loaded", self._loaded.depth, _LOADED),
             ("picked", self._outcomes.depth, _OUTCOMES),
         ):
@@ -248,6 +265,8 @@ class Pipeline:
         thread.start()
 
     def _join(self, prefix: str, deadline: float) -> None:
+        """Wait for threads, but not for loaders that a file server holds: they have nothing to lose."""
+        left_behind = {loader.name for loader in self._loaders if loader.is_replaced}
         for thread in self._threads:
-            if thread.name.startswith(prefix):
+            if thread.name.startswith(prefix) and thread.name not in left_behind:
                 thread.join(max(0.0, deadline - time.monotonic()))

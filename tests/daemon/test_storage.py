@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drpwatch.service.reads import HANGS_AFTER_S
 from tests.daemon.file_server import FileServer, can_mount, mount, unmount
 from tests.daemon.rig import Rig
 from tests.support import eventually
@@ -74,6 +75,31 @@ def test_a_server_that_does_not_answer_holds_up_its_own_session_alone(rig: Rig) 
         server.mend()
         rig.picked(2, "s1", within_s=5)
         rig.check({"a.mrc": 1, "late.mrc": 2}, "s1")
+
+
+@mounting
+def test_files_that_cannot_be_read_to_their_end_hold_up_their_own_session_alone(rig: Rig) -> None:
+    rig.start()
+    with serving(rig) as server:
+        rig.start_session("s1")
+        rig.start_session("s2")
+        rig.control.change("s1", "pause")
+        for number in range(4):  # more than there are loaders
+            put(rig, server, f"{number}.mrc", number)
+        eventually(lambda: rig.counts("s1")["ready"] == 4, 10, "they are queued")
+        server.hang()
+        rig.control.change("s1", "resume")
+        for number in range(3):
+            rig.write(f"{number}.mrc", number, session="s2")
+        rig.picked(3, "s2", within_s=HANGS_AFTER_S + 10)
+        assert "its file server may not answer" in problems(rig)
+        rig.write("at once.mrc", 9, session="s2")
+        rig.picked(4, "s2", within_s=5)
+        assert rig.get("/livez")[0] == 200
+        server.mend()
+        rig.picked(4, "s1", within_s=10)
+        rig.check({f"{number}.mrc": number for number in range(4)}, "s1")
+        eventually(lambda: problems(rig) == "", 5, "no problem any more")
 
 
 @mounting

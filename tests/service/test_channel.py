@@ -29,3 +29,21 @@ def test_a_buffer_that_memory_has_no_room_for_costs_none() -> None:
 def test_who_waits_beats_until_it_is_over() -> None:
     buffers, over = Buffers(0), threading.Event()
     assert buffers.take(10, over, over.set) is None
+
+
+def test_a_pool_grows_and_shrinks_by_what_is_free_or_comes_back() -> None:
+    buffers, over = Buffers(1), threading.Event()
+    held = buffers.take(10, over)
+    assert held is not None
+    buffers.grow()
+    second = buffers.take(10, over)
+    assert second is not None
+    buffers.shrink()
+    buffers.give_back(held)  # this is the one that goes
+    over.set()
+    assert buffers.take(10, over) is None
+    buffers.give_back(second)
+    assert buffers.take(10, over) is second
+    buffers.give_back(second)
+    buffers.shrink()
+    assert buffers.take(10, over) is None
