@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drpwatch.cli.client import ControlClient
-from drpwatch.errors import DrpwatchError
+from drpwatch.errors import DaemonUnreachable, DrpwatchError
 from tests.campaign.checker import Cut, Report, check, truth
-from tests.campaign.faults import DIAMETERS_ANGSTROM, THRESHOLDS, Faults
-from tests.campaign.microscope import Microscope, plan
-from tests.campaign.places import Place
+from tests.campaign.faults import DIAMETERS_ANGSTROM, SEGMENTATION_FAULT, THRESHOLDS, Faults
+from tests.campaign.microscope import POISON, Microscope, plan
+from tests.campaign.places import Place, can_mount
 from tests.campaign.supervisor import ROOT, Supervisor
 from tests.daemon.rig import free_port
 from tests.support import eventually
 
+Answer = TypeVar("Answer")
 SESSIONS = ("apo", "ribosome", "gz-only", "late")
 PREFIXES = {"apo": "", "ribosome": "MotionCorr/job002/", "gz-only": "", "late": "late/"}
 _LAST = Cut(frozenset({DIAMETERS_ANGSTROM[1]}), frozenset({THRESHOLDS[1]}))
@@ -36,8 +38,12 @@ log_format = "json"
 poll_interval_s = 0.3
 settle_s = 0.3
 incomplete_after_s = 2.0
+[pick]
+time_limit_s = 10.0
+canary_every_s = 5.0
 """
 _END_WITHIN_S = 30.0
+_CRASHES = 1000  # on poisoned micrographs, two for each time that one is picked
 _PATIENCE_S = 300.0  # with what the daemon has to do, on a machine that is busy
 _QUIET_S = 3.0  # ten scans without anything to do
 
@@ -53,6 +59,7 @@ class Result:
     verbs: dict[str, int] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     exits: dict[str, int] = field(default_factory=dict)
+    quarantined: int = 0  # good micrographs that had to be retried
     reader: dict[str, Any] = field(default_factory=dict)
     checked: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -98,13 +105,17 @@ class Campaign:
         self._faults = Faults(
             seed, pace_s, self._supervisor, self._control, SESSIONS, self._places, root / "levers", leave_out
         )
-        shots = plan(seed, micrographs, SESSIONS)
-        self._microscope = Microscope(self._places["watch"].behind, shots, rate_hz, self._microscope_log)
+        self._shots = plan(seed, micrographs, SESSIONS)
+        self._microscope = Microscope(
+            self._places["watch"].behind, self._shots, rate_hz, self._microscope_log
+        )
         self.result = Result(seed, micrographs, skipped=sorted(self._faults.skipped))
 
     def run(self) -> Result:
         """Strike while the microscope writes, and until there were enough kills; then check everything."""
         begun = time.monotonic()
+        if any(shot.garbage == POISON for shot in self._shots):
+            self._supervisor.expect(SEGMENTATION_FAULT, _CRASHES)
         self._supervisor.start()
         reader = self._start_reader()
         try:
@@ -117,11 +128,18 @@ class Campaign:
             self._end()
         finally:
             self._supervisor.close()
+            self._keep()
             said, _ = reader.communicate(b"")
             self.result.reader = json.loads(said)
         self._judge()
         self.result.seconds = round(time.monotonic() - begun, 1)
         return self.result
+
+    def _keep(self) -> None:
+        """Copy the journal and the outputs to where they outlive the mount namespace."""
+        if self.result.problems and can_mount():
+            for name in ("state", "output"):
+                shutil.copytree(self._places[name].behind, self._root / f"{name} left")
 
     def _start_reader(self) -> subprocess.Popen[bytes]:
         outputs = [str(self._places["output"].seen / session) for session in SESSIONS]
@@ -168,6 +186,17 @@ class Campaign:
                     f"{self._microscope.written} micrographs begun, {self._faults.counts['kill']} kills"
                 )
 
+    def _asked(self, ask: Callable[[ControlClient], Answer]) -> Answer:
+        """Return an answer of the daemon, of the next one if this one crashes: a poisoned micrograph may come up."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return ask(self._control)
+            except DaemonUnreachable:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.1)
+
     # ---- the end --------------------------------------------------------------------------------
 
     def _end(self) -> None:
@@ -177,16 +206,18 @@ class Campaign:
         for session in SESSIONS:
             self._bring_to_run(session)
         self._wait_until_quiet("what was written is recorded")
+        self._retry_quarantined()
         self._check("after the faults", _ANY)
+        (diameter,), (threshold,) = _LAST.diameters_angstrom, _LAST.thresholds
+        last = {"diameter_angstrom": diameter, "threshold": threshold}
         for session in SESSIONS:
-            (diameter,), (threshold,) = _LAST.diameters_angstrom, _LAST.thresholds
-            self._control.set(session, {"diameter_angstrom": diameter, "threshold": threshold})
-            self._control.ask(session, "repick", {"which": "outdated"})
+            self._asked(lambda daemon, name=session: daemon.set(name, last))
+            self._asked(lambda daemon, name=session: daemon.ask(name, "repick", {"which": "outdated"}))
         self._wait_until_quiet("what was outdated is picked again")
         for session in SESSIONS:
-            self._control.change(session, "stop")
+            self._asked(lambda daemon, name=session: daemon.change(name, "stop"))
         eventually(
-            lambda: {self._control.session(session)["state"] for session in SESSIONS} == {"completed"},
+            lambda: {view["state"] for view in self._asked(ControlClient.sessions)} == {"completed"},
             _PATIENCE_S,
             "all sessions are completed",
         )
@@ -195,21 +226,33 @@ class Campaign:
             self.result.problems.append(f"the daemon ended with {code} when it was asked to stop")
         self._check("after the end", _LAST)
 
+    def _retry_quarantined(self) -> None:
+        """Have picked what is good, but was on the device in two crashes that were drawn for others."""
+        good = {session: of.good for session, of in truth(self._microscope_log).items()}
+        for session in SESSIONS:
+            for failed in self._asked(lambda daemon, name=session: daemon.micrographs(name, "failed")):
+                if failed["name"] in good[session] and failed["reason"].startswith("quarantined"):
+                    self.result.quarantined += 1
+                    again = {"which": "failed", "glob": failed["name"]}
+                    self._asked(lambda daemon, name=session, body=again: daemon.ask(name, "repick", body))
+        if self.result.quarantined:
+            self._wait_until_quiet("what was quarantined is recorded")
+
     def _bring_to_run(self, session: str) -> None:
         """Undo what verbs left: a session may be paused, draining or completed."""
         verbs = {"paused": "resume", "completed": "reopen", "failed": "reopen"}
 
         def runs() -> bool:
-            state = self._control.session(session)["state"]
+            state = self._asked(lambda daemon: daemon.session(session))["state"]
             if state in verbs:
-                self._control.change(session, verbs[state])
+                self._asked(lambda daemon: daemon.change(session, verbs[state]))
             return state in ("running", "waiting")
 
         eventually(runs, _PATIENCE_S, f"session {session} runs")
 
     def _wait_until_quiet(self, what: str) -> None:
         """Wait until nothing is to be done, for a while; what was deleted may be waited for."""
-        gone = {name: of.gone for name, of in truth(self._microscope_log).items()}
+        gone = {name: of.gone.keys() | of.moved for name, of in truth(self._microscope_log).items()}
         last: dict[str, Any] = {}
         quiet_since = time.monotonic()
 
@@ -217,7 +260,7 @@ class Campaign:
             nonlocal quiet_since
             busy = False
             for session in SESSIONS:
-                view = self._control.session(session)
+                view = self._asked(lambda daemon, name=session: daemon.session(name))
                 waiting = [one for one in view["waiting"] if one["name"] not in gone[session]]
                 busy = busy or bool(waiting or view["micrographs"]["ready"] or view["behind"])
                 last[session] = (view["micrographs"], view["problems"], waiting[:2])

@@ -55,6 +55,7 @@ class Truth:
     good: dict[str, int] = field(default_factory=dict)  # name -> seed of its pixels
     bad: dict[str, str] = field(default_factory=dict)  # name -> what is wrong with it
     gone: dict[str, int | None] = field(default_factory=dict)  # name -> seed of what it was
+    moved: set[str] = field(default_factory=set)  # names that files had, and have no more
     never: set[str] = field(default_factory=set)  # files that are no micrographs
     earlier: dict[str, set[int]] = field(default_factory=dict)  # seeds of generations before the last
 
@@ -91,6 +92,8 @@ def truth(log: Path) -> dict[str, Truth]:
             of.bad[name] = line["why"]
         elif line["is"] == "gone":
             of.gone[name] = line["seed"]
+        elif line["is"] == "moved":
+            of.moved.add(name)
         else:
             of.never.add(name)
     return sessions
@@ -158,6 +161,9 @@ class _Session:
             self._bad(name, why, rows.pop(name, []))
         for name, seed in self._truth.gone.items():
             self._gone(name, seed, rows.pop(name, []))
+        for name in self._truth.moved:
+            if rows.pop(name, []) or name in self._published:
+                self._add("doubled", name, "still has rows or a picks file, but has another name now")
         for name in rows:
             self._add("stranger", name, "has rows, but the microscope wrote no such micrograph")
         for name in self._truth.never & self._journal.keys():

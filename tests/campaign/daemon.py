@@ -1,12 +1,12 @@
 """The real daemon, its picker and wall clock at the mercy of files: `python -m tests.campaign.daemon CONFIG FAULTS`.
 
-In the directory FAULTS, `not ready`, `slow` and `clock` (seconds that the wall clock is off) hold as long as
-they are there; `sticky` and `crash` happen once, to whatever is picked next.
+In the directory FAULTS, `not ready`, `slow`, `memory` (too little of it for large tiles) and `clock` (seconds that
+the wall clock is off) hold as long as they are there; `sticky`, `crash` and `hang` happen once, to whatever is picked
+next. A poisoned micrograph always crashes.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from drpwatch.config import load_config
-from drpwatch.errors import DeviceFault, DeviceNotReady, DrpwatchError
+from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory, DrpwatchError
 from drpwatch.micrograph import PickParams, Picks
 from drpwatch.service.clock import Clock
 from drpwatch.service.daemon import run
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_picker import picks_of
-from tests.daemon.rule import DEFAULT_THRESHOLD, sha256_of
+from tests.daemon.rule import DEFAULT_THRESHOLD, POISONED_PIXEL, sha256_of
 
 _PICK_S = 0.01
 _SLOW_S = 0.5
+_HANG_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Picker:
 
     of: Pickers
     weights_sha256: str
-    tile_sizes_px: tuple[int, ...] = (256,)
+    tile_sizes_px: tuple[int, ...] = (256, 64)
 
     def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
         return pixels, params
@@ -86,11 +87,15 @@ class Picker:
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         faults = self.of.faults
         self.of.check_ready()
+        if faults.holds("memory") and tile_px > min(self.tile_sizes_px):
+            raise DeviceOutOfMemory("too little memory for such tiles")
         time.sleep(_SLOW_S if faults.holds("slow") else _PICK_S)
+        if faults.strikes("hang"):
+            time.sleep(_HANG_S)
         if faults.strikes("sticky"):
             raise DeviceFault("the device failed for good")
-        if faults.strikes("crash"):
-            os.kill(os.getpid(), signal.SIGSEGV)
+        if faults.strikes("crash") or prepared[0][0, 0] == POISONED_PIXEL:
+            signal.raise_signal(signal.SIGSEGV)  # to this thread, as a bad address is
         return prepared
 
     def choose(self, candidate_map: Any) -> Picks:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -19,6 +19,7 @@ from tests.campaign.supervisor import Supervisor
 DIAMETERS_ANGSTROM = (150.0, 180.0)
 THRESHOLDS = (0.25, 0.4, 0.5, 0.6)
 DEVICE_FAULT = 70
+SEGMENTATION_FAULT = -int(signal.SIGSEGV)
 
 Course = Iterator[float]
 """A fault: it begins at the first step; each step says in how many seconds the next one comes."""
@@ -31,6 +32,9 @@ _WEIGHTS = {
     "device not ready": 3,
     "device slow": 3,
     "device fault": 3,
+    "device crash": 3,
+    "device hang": 1,
+    "device memory": 3,
     "verb": 24,
     "output full": 4,
     "output read-only": 3,
@@ -125,7 +129,10 @@ class Faults(threading.Thread):
             "clock jump": self._clock_jump,
             "device not ready": lambda: self._lever("not ready", 0.5, 4.0),
             "device slow": lambda: self._lever("slow", 0.5, 2.0),
-            "device fault": self._sticky,
+            "device memory": lambda: self._lever("memory", 0.5, 3.0),
+            "device fault": lambda: self._once("fault", "sticky", DEVICE_FAULT),
+            "device crash": lambda: self._once("crash", "crash", SEGMENTATION_FAULT),
+            "device hang": lambda: self._once("hang", "hang", DEVICE_FAULT),
             "verb": self._verb,
             "output full": lambda: self._full("output"),
             "output read-only": self._read_only,
@@ -177,17 +184,19 @@ class Faults(threading.Thread):
         yield self._draw.uniform(least_s, most_s)
         (self._levers / name).unlink()
 
-    def _sticky(self) -> Course:
-        """Whatever is picked next: the device fails for good."""
-        self._supervisor.expect(DEVICE_FAULT)
-        self.counts["device fault"] += 1
-        lever = self._levers / "sticky"
+    def _once(self, kind: str, name: str, code: int) -> Course:
+        """Whatever is picked next: the process ends with a code, by its own doing."""
+        lever = self._levers / name
+        self._supervisor.expect(code)
         lever.touch()
         while lever.exists() and not self._over.is_set():
             yield 0.2
-        with contextlib.suppress(FileNotFoundError):
+        try:
             lever.unlink()
-            self._supervisor.expect(DEVICE_FAULT, -1)
+        except FileNotFoundError:
+            self.counts[f"device {kind}"] += 1
+        else:
+            self._supervisor.expect(code, -1)  # nothing was picked any more
 
     def _full(self, place: str) -> Course:
         self.counts[f"{'journal' if place == 'state' else place} full"] += 1

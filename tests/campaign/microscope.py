@@ -15,16 +15,28 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from tests.daemon.rule import SHAPE, image
+from tests.daemon.rule import POISONED_PIXEL, SHAPE, image
 
 MANNERS = ("beside", "part", "pieces", "allocated", "at once", "old time", "future time")
+POISON = "poison"  # the process that picks it crashes
 GARBAGE = ("text", "tiff", "stack", "transform", "blank", "not a number", "empty", "header only", "half")
 PIXEL_SIZE_ANGSTROM = 1.5
+_FATES = {
+    "stays": 82,
+    "rewritten": 8,
+    "touched": 2,
+    "truncated": 2,
+    "repaired": 2,
+    "deleted": 2,
+    "moved": 2,
+}
+_POISONED = 0.004
 _SQUARE = 40  # micrographs of one sub-directory, whose names occur in each of them
 _DAY_S = 86_400.0
 
@@ -40,7 +52,7 @@ class Shot:
     name: str
     seed: int
     manner: str
-    fate: str  # what becomes of it afterwards: stays, rewritten, touched, truncated, repaired, deleted
+    fate: str  # what becomes of it: stays, rewritten, touched, truncated, repaired, deleted, moved
     garbage: str | None  # it begins as such
 
 
@@ -54,10 +66,10 @@ def plan(seed: int, count: int, sessions: tuple[str, ...]) -> list[Shot]:
         number = next(numbers[session])
         ending = "mrc.gz" if session.startswith("gz") else "mrc"
         name = f"Grid Square_{number // _SQUARE}/Data/mic_{number % _SQUARE:03d}.{ending}"
-        fate = draw.choices(
-            ("stays", "rewritten", "touched", "truncated", "repaired", "deleted"), (84, 8, 2, 2, 2, 2)
-        )[0]
+        (fate,) = draw.choices(tuple(_FATES), tuple(_FATES.values()))
         garbage = draw.choice(GARBAGE) if draw.random() < 0.06 else None
+        if draw.random() < _POISONED:
+            garbage, fate = POISON, "stays"
         if garbage is not None and draw.random() < 0.6:
             fate = "stays"
         shots.append(Shot(session, name, seed * 1_000_000 + n * 10, draw.choice(MANNERS), fate, garbage))
@@ -125,7 +137,13 @@ class Microscope(threading.Thread):
         elif shot.fate == "deleted":
             path.unlink()
             self._note(shot, "gone", seed=None if shot.garbage else shot.seed)
-        elif shot.fate in ("rewritten", "touched"):
+        elif shot.fate == "moved" and shot.garbage is None:
+            name = shot.name.replace("mic_", "moved/mic_")
+            path.parent.joinpath("moved").mkdir(exist_ok=True)
+            path.rename(self._root / shot.session / name)
+            self._note(shot, "moved")
+            self._note(replace(shot, name=name), "good", seed=shot.seed)
+        elif shot.fate in ("rewritten", "touched", "moved"):
             for version in range(1, self._draw.randint(2, 3)):
                 yield from self._rewrite(path, shot.seed + version)
                 self._note(shot, "good", seed=shot.seed + version)
@@ -173,9 +191,7 @@ class Microscope(threading.Thread):
             f".{path.name}.Ab34Cd",
         ):
             path.with_name(name).write_bytes(_packed(path, micrograph(shot.seed)))
-            self._note(
-                Shot(shot.session, str(Path(shot.name).with_name(name)), 0, "", "", None), "no micrograph"
-            )
+            self._note(replace(shot, name=str(Path(shot.name).with_name(name))), "no micrograph")
 
 
 def micrograph(seed: int) -> bytes:
@@ -204,12 +220,20 @@ def garbage(kind: str, seed: int) -> bytes:
         "tiff": b"II*\0" + whole[4:],
         "stack": header(*SHAPE, nz=3) + whole[1024:] * 3,
         "transform": header(*SHAPE, mode=4) + whole[1024:] * 2,
+        POISON: header(*SHAPE) + poison(seed).tobytes(),
         "blank": header(*SHAPE) + np.full(pixels // 4, 7.0, "<f4").tobytes(),
         "not a number": header(*SHAPE) + np.full(pixels // 4, np.nan, "<f4").tobytes(),
         "empty": b"",
         "header only": whole[:1024],
         "half": whole[: len(whole) // 2],
     }[kind]
+
+
+def poison(seed: int) -> npt.NDArray[np.float32]:
+    """Return (h, w) pixels that look like any others, but for the first."""
+    pixels = image(seed)
+    pixels[0, 0] = POISONED_PIXEL
+    return pixels
 
 
 def _packed(path: Path, data: bytes) -> bytes:

@@ -173,6 +173,11 @@ def test_a_file_of_its_own_that_is_missing_or_too_much(left: Left) -> None:
     assert left.found() == {"lost": 2, "stranger": 1}
 
 
+def test_a_file_that_moved_and_kept_its_rows(left: Left) -> None:
+    left.note("other/mic_000.mrc", "moved")
+    assert left.found() == {"doubled": 1}
+
+
 def test_parameters_that_nobody_set(left: Left) -> None:
     left.sql("UPDATE params SET json = replace(json, '150.0', '170.0')")
     assert left.found() == {"wrong parameters": 4}

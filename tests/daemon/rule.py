@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 SHAPE = (48, 64)
 DEFAULT_THRESHOLD = 0.5
+POISONED_PIXEL = 12345.0
+"""Where the first pixel is this, a picker of the campaign crashes."""
 
 
 def image(seed: int, shape: tuple[int, int] = SHAPE) -> npt.NDArray[np.float32]:
