@@ -1,6 +1,7 @@
 """The unit that `drpwatch deploy` writes, run by a real systemd."""
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Service:
         self.run = container.run
         self.show = container.show
         self.run("mkdir", "/etc/drpwatch")
-        self.put("/etc/drpwatch/config.toml", CONFIG.format(port=free_port()))
+        self.port = free_port()  # the container has this machine's network
+        self.put("/etc/drpwatch/config.toml", CONFIG.format(port=self.port))
         answer = json.loads(self.run("drpwatch", "deploy", "/root/dep", "--writes", "/data/picked", "--json"))
         copy, users, enable, self.reload = next(iter(answer["steps"].values()))
         self.run("sh", "-c", copy)
@@ -48,9 +50,6 @@ class Service:
         start = ["session", "start", "s1", "--watch", "/data/mics", "--diameter-angstrom", "150"]
         self.run("drpwatch", *start, "--out", out_dir)
 
-    def session(self) -> dict[str, Any]:
-        return dict(json.loads(self.run("drpwatch", "session", "show", "s1", "--json")))
-
     def write(self, name: str) -> None:
         (self.data / "mics").mkdir(exist_ok=True)
         random = np.random.default_rng(len(name)).normal(100, 10, (256, 256))
@@ -58,7 +57,15 @@ class Service:
         (self.data / f".{name}").rename(self.data / "mics" / name)
 
     def picked(self, count: int) -> None:
-        eventually(lambda: self.session()["micrographs"]["picked"] == count, 30, f"{count} picked")
+        eventually(lambda: self.count() == count, 60, f"{count} picked")
+
+    def count(self) -> int:
+        address = f"http://127.0.0.1:{self.port}/api/v1/sessions/s1"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return int(json.load(answer)["micrographs"]["picked"])
+        except OSError:
+            return -1
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         lines = self.run("journalctl", "--unit=drpwatch", "--output=cat").splitlines()
@@ -69,7 +76,7 @@ class Service:
         def well_again() -> bool:
             return (self.show("NRestarts"), self.show("SubState")) == (str(times), "running")
 
-        eventually(well_again, 30, f"restarted {times} times")
+        eventually(well_again, 60, f"restarted {times} times")
 
 
 @pytest.fixture
