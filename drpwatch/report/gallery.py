@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from drpwatch.session.thumbnails import Thumbnails, View
 _OF_EACH = 3
 _LONGEST_PX = 640
 _QUALITY = 80
-READ_WITHIN_S = 20.0  # of all micrographs: what a file server has to give by then is enough
+READ_WITHIN_S = 60.0  # of all micrographs: what a file server has to give by then is enough
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +74,9 @@ def exhibits(
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[int, Exhibit]:
     """Return all that is shown, by id; reading micrographs ends after a while."""
-    ids = [one for choice in choices for one in choice.ids]
+    # One of each kind first: where time runs out, all kinds have a picture.
+    turns = zip_longest(*(choice.ids for choice in choices))
+    ids = [one for turn in turns for one in turn if one is not None]
     candidates = dict(account.candidates(ids))
     thumbnails = Thumbnails(session.spec.out_dir)
     end_s = clock() + READ_WITHIN_S

@@ -194,6 +194,8 @@ def _life(facts: Facts) -> str:
         (html.clock(one.at), html.text(one.verb), html.text(one.to_state), html.text(one.reason or ""))
         for one in facts.transitions
     ]
+    if not rows:  # of `drpwatch pick`, which has no life
+        return ""
     return html.section(
         "Life of the session", html.table(("When", "What", "State", "Reason"), rows), long=True
     )

@@ -9,7 +9,7 @@ from drpwatch.report.facts import Facts
 
 _BINS = 40
 _MOST_STRIPS = 300
-_CELL_PX = 7
+_CELL_PX = 9
 
 
 def over_time(facts: Facts) -> str:
@@ -29,7 +29,12 @@ def over_time(facts: Facts) -> str:
             band,
         ),
         ("Seconds from whole to recorded", found.latency_median_s, "median", None),
-        ("Backlog: micrographs whole and not recorded", found.backlog, "", None),
+        (
+            "Backlog: micrographs whole and not recorded",
+            found.backlog,
+            "at the end of each interval",
+            None,
+        ),
     )
     return html.section(
         "Over time",

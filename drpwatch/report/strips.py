@@ -10,7 +10,7 @@ from PIL import Image
 
 from drpwatch.session.series import Group
 
-COLUMNS = 120
+COLUMNS = 100
 """Cells in a row; longer strips go on in the next."""
 
 FAILED_RGB = (214, 39, 110)

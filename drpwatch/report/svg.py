@@ -39,7 +39,8 @@ def lines(
     """Return (n,) values over unix seconds; gaps where they are NaN; optionally a band from low to high."""
     top = np.concatenate([values, band[1]] if band else [values])
     most = float(np.nanmax(top, initial=0.0))
-    x, y = _scale(at[0], max(at[-1], at[0] + 1), _LEFT, _W - _RIGHT), _up(max(most, 1e-9))
+    most = most if most > 0 else 1.0
+    x, y = _scale(at[0], max(at[-1], at[0] + 1), _LEFT, _W - _RIGHT), _up(most)
     shapes = []
     if band is not None:
         shapes += [_band(at[part], band[0][part], band[1][part], x, y) for part in _runs(band[1])]

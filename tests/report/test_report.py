@@ -209,6 +209,21 @@ def test_reading_micrographs_ends_after_a_while(session):
     ]
 
 
+def test_where_time_runs_out_each_kind_has_a_picture(session):
+    names = [f"m{n}{'_empty' if n % 4 == 0 else ''}.mrc" for n in range(30)]
+    session.add(names)
+    for name in names:
+        session.write(name)
+    clock = iter([0.0] * 5 + [gallery.READ_WITHIN_S + 1] * 20)
+    with closing(Account(session.path)) as account:
+        record = account.record("s1")
+        choices = choose(account.history(record.id))
+        shown = gallery.exhibits(account, record, choices, lambda: next(clock))
+    assert len(choices) == 4
+    for choice in choices:
+        assert [shown[one].jpeg is not None for one in choice.ids] == [True, False, False]
+
+
 def history(n_picks: list[int]) -> History:
     nothing = np.full(len(n_picks), np.nan)
     ids = np.arange(1, len(n_picks) + 1)
