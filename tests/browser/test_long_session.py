@@ -13,7 +13,7 @@ from tests.browser.making import BAD_SQUARE, long_session
 from tests.daemon.rig import Rig
 
 COUNT = 10_000
-CANDIDATES = 200
+CANDIDATES = 100
 MB = 1 << 20
 expect = playwright.expect
 
@@ -41,6 +41,7 @@ def test_ten_thousand_micrographs(tmp_path: Path, visit: Callable[..., Any]) -> 
             page.locator("#show button", has_text=show).click()
             expect(page.locator("#tiles > li").first).to_be_visible()
         grown = resident_bytes(rig) - before
+        page.close()
         print(f"first paint {painted_ms:.0f} ms, tiles {shown_ms:.0f} ms, daemon grew by {grown / MB:.1f} MB")
         assert painted_ms < 1000
         assert grown < 50 * MB

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +23,7 @@ def tiles(page: Any) -> Any:
     return page.locator("#tiles > li > button")
 
 
-@pytest.fixture
-def picked(rig: Rig) -> Rig:
+def with_five_picked(rig: Rig) -> Rig:
     """A daemon with a session of five picked micrographs, and one file that is none."""
     rig.start_session()
     for number in range(5):
@@ -36,6 +36,20 @@ def picked(rig: Rig) -> Rig:
     return rig
 
 
+@pytest.fixture
+def picked(rig: Rig) -> Rig:
+    return with_five_picked(rig)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The same for tests that only look."""
+    made = Rig(tmp_path_factory.mktemp("seen"))
+    made.start()
+    yield with_five_picked(made)
+    made.close()
+
+
 def test_before_any_session_it_says_how_to_start_one(rig: Rig, visit: Visit) -> None:
     page = visit(rig.port)
     expect(page.locator("#nothing")).to_contain_text("drpwatch session start")
@@ -44,8 +58,8 @@ def test_before_any_session_it_says_how_to_start_one(rig: Rig, visit: Visit) -> 
     expect(page.locator("#session-name")).to_have_text("s1", timeout=2000)
 
 
-def test_the_newest_micrographs_have_pictures_and_picks(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
+def test_the_newest_micrographs_have_pictures_and_picks(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
     expect(tiles(page)).to_have_count(6)
     images = page.locator("#tiles img")
     expect(images).to_have_count(5)
@@ -59,7 +73,7 @@ def test_the_newest_micrographs_have_pictures_and_picks(picked: Rig, visit: Visi
         "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.some(value => value > 0)"
     )
     assert page.locator("#tiles canvas").first.evaluate(drawn)
-    view = picked.control.session("s1")
+    view = seen.control.session("s1")
     expect(page.locator("#figures")).to_contain_text(f"{view['picks']:,}")
     expect(page.locator("#figures")).to_contain_text("1 failed")
 
@@ -83,20 +97,20 @@ def test_a_pick_is_shown_within_a_second(picked: Rig, visit: Visit) -> None:
     expect(tiles(page).first.locator("img")).to_have_count(1)
 
 
-def test_kinds_are_filtered_and_failures_have_their_reason(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
+def test_kinds_are_filtered_and_failures_have_their_reason(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
     page.get_by_role("button", name=re.compile("^Failed")).click()
     expect(tiles(page)).to_have_count(1)
     expect(tiles(page).first).to_contain_text("not an MRC file")
     page.get_by_role("button", name=re.compile("^Empty")).click()
-    zero = sum(one["picks"] == 0 for one in picked.control.session("s1")["newest"])
+    zero = sum(one["picks"] == 0 for one in seen.control.session("s1")["newest"])
     expect(tiles(page)).to_have_count(zero)
     page.get_by_role("button", name=re.compile("^All")).click()
     expect(tiles(page)).to_have_count(6)
 
 
-def test_a_large_view_by_mouse(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
+def test_a_large_view_by_mouse(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
     page.get_by_role("button", name=re.compile("^With picks")).click()
     tiles(page).first.click()
     viewer = page.locator("#viewer")
@@ -116,9 +130,9 @@ def test_a_large_view_by_mouse(picked: Rig, visit: Visit) -> None:
     expect(viewer).to_be_hidden()
 
 
-def test_the_score_under_the_pointer(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
-    (one, *_) = gallery(picked, "picked")
+def test_the_score_under_the_pointer(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
+    (one, *_) = gallery(seen, "picked")
     x, y, per_mille = one["circles"][:3]
     page.locator(f"[data-id='{one['id']}']").click()
     expect(page.locator("#viewer")).to_be_visible()
@@ -138,6 +152,7 @@ def test_another_threshold_is_tried_here_and_foretold_for_the_session(picked: Ri
     page.locator("#threshold").fill("0.2")
     expect(page.locator("#command")).to_have_text("drpwatch session rethreshold s1 0.2")
     before = picked.control.session("s1")["picks"]
+    expect(page.locator("#picks-session")).to_contain_text("→")
     text = page.locator("#picks-session").inner_text()
     match = re.match(r"([\d,]+) → ([\d,]+) picks", text)
     assert match is not None, text
@@ -150,14 +165,12 @@ def test_another_threshold_is_tried_here_and_foretold_for_the_session(picked: Ri
 
 
 def gallery(rig: Rig, show: str, one: int | None = None) -> Any:
-    import json
-
     listed = json.loads(rig.get(f"/api/v1/sessions/s1/gallery?show={show}")[1])["micrographs"]
     return listed if one is None else next(found for found in listed if found["id"] == one)
 
 
-def test_by_keyboard_alone(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
+def test_by_keyboard_alone(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
     expect(tiles(page)).to_have_count(6)
     page.keyboard.press("ArrowRight")
     expect(tiles(page).first).to_be_focused()
@@ -183,14 +196,14 @@ def test_by_keyboard_alone(picked: Rig, visit: Visit) -> None:
     expect(page.locator("#show [aria-pressed=true]")).to_contain_text("With picks")
 
 
-def test_it_can_be_linked_to(picked: Rig, visit: Visit) -> None:
-    one = gallery(picked, "picked")[0]
-    page = visit(picked.port, f"#s1/{one['id']}")
+def test_it_can_be_linked_to(seen: Rig, visit: Visit) -> None:
+    one = gallery(seen, "picked")[0]
+    page = visit(seen.port, f"#s1/{one['id']}")
     expect(page.locator("#viewer-name")).to_have_text(one["name"].rpartition("/")[2])
 
 
-def test_plots_and_map_are_drawn(picked: Rig, visit: Visit) -> None:
-    page = visit(picked.port)
+def test_plots_and_map_are_drawn(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
     expect(page.locator(".plot canvas")).to_have_count(5)
     expect(page.locator("#map .row")).to_have_count(3)
     expect(page.locator("#map")).to_contain_text("GridSquare_1")
@@ -227,13 +240,11 @@ def test_several_sessions_and_their_problems(picked: Rig, visit: Visit) -> None:
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1400])
-def test_it_fits_any_screen_and_can_be_read_by_all(
-    picked: Rig, visit: Visit, scheme: str, width: int
-) -> None:
+def test_it_fits_any_screen_and_can_be_read_by_all(seen: Rig, visit: Visit, scheme: str, width: int) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[dev]'"
     )
-    page = visit(picked.port, color_scheme=scheme, viewport={"width": width, "height": 844})
+    page = visit(seen.port, color_scheme=scheme, viewport={"width": width, "height": 844})
     expect(tiles(page)).to_have_count(6)
     expect(page.locator(".plot canvas")).to_have_count(5)
     page.locator("#help-button").click()
