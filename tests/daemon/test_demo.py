@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ def test_interrupted_it_takes_everything_with_it(tmp_path: Path, signum: int, co
     assert match is not None
     folder = Path(match[1])
     assert len(daemons(folder)) == 1
+    page = re.search(r"in a browser while it runs: (http://127\.0\.0\.1:\d+)", seen)
+    assert page is not None
+    with urllib.request.urlopen(page[1], timeout=10) as answer:
+        assert b"<title>drpwatch</title>" in answer.read()
     process.send_signal(signum)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from drpwatch.cli.client import ControlClient
+from drpwatch.config import Daemon
 from drpwatch.errors import DaemonUnreachable, DrpwatchError
 
 SETTLE_S = 1.0
@@ -25,7 +27,7 @@ _CONFIG = """\
 [daemon]
 state_dir = {state}
 socket = {socket}
-http_port = 0
+http_port = {port}
 log_format = "json"
 
 [watch]
@@ -47,6 +49,8 @@ class OwnDaemon:
         self._config = folder / "config.toml"
         self.log = folder / "daemon.log"
         self._state = folder / "state"
+        self._port = _free_port()
+        self.page = f"http://127.0.0.1:{self._port}"
         self._model = model
         # Not below the folder: the path of a socket may not be longer than 107 bytes.
         self._socket_folder = Path(tempfile.mkdtemp(prefix="drpwatch-"))
@@ -94,7 +98,7 @@ class OwnDaemon:
         # A JSON string is a TOML string.
         values = {"state": self._state, "socket": self._socket_folder / "control.sock", "model": self._model}
         quoted = {key: json.dumps(str(value)) for key, value in values.items()}
-        return _CONFIG.format(path=self._config, settle_s=SETTLE_S, **quoted)
+        return _CONFIG.format(path=self._config, settle_s=SETTLE_S, port=self._port, **quoted)
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + _ANSWERS_WITHIN_S
@@ -127,3 +131,16 @@ class OwnDaemon:
     def _last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() or ["nothing"]
         return f"{self.log} ends with {lines[-1]}"
+
+
+def _free_port() -> int:
+    """Return the usual port of the page, or any that is free where another daemon has it."""
+    for port in (Daemon().http_port, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DrpwatchError("no TCP port of 127.0.0.1 is free for the page")

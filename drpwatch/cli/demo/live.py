@@ -57,6 +57,7 @@ class Demo:
             request = self._request()
             screen.say(_as_command(request))
             daemon.client.start(request)
+            screen.say(f"Look at it in a browser while it runs: {daemon.page}")
             writer = threading.Thread(target=self._write, name="microscope")
             writer.start()
             try:

@@ -10,6 +10,11 @@ export const count = (value) => (value == null ? "–" : whole.format(value));
 /** A score or a threshold, without the noise of its last binary digit. */
 export const score = (value) => (value == null ? "–" : String(Number(value.toFixed(3))));
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** A number for where there is little room: 1.91M. */
+export const short = (value) => (value == null ? "–" : value < 100_000 ? count(value) : compact.format(value));
+
 export function seconds(value) {
   if (value == null) return "–";
   return `${value < 10 ? value.toFixed(1) : whole.format(value)} s`;

@@ -32,7 +32,7 @@ export class SquareMap {
   }
 
   put({ groups }) {
-    this.groups = groups;
+    this.groups = groups.toReversed(); // what the microscope does now comes first
     this.draw();
   }
 

@@ -1,7 +1,7 @@
 // The plots of a session, by uPlot.
 
 import uPlot from "./vendor/uPlot/uPlot.esm.js";
-import { byId, colour, count, score, seconds } from "./format.js";
+import { byId, colour, count, score, seconds, short } from "./format.js";
 
 const HEIGHT_PX = 190;
 const FROM_ZERO = { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.08] };
@@ -34,7 +34,6 @@ const OVER_TIME = {
   rate: {
     columns: ["per_hour"],
     series: () => [line("per hour", "--plot-1", { paths: bars, fill: colour("--plot-fill"), width: 1, points: { show: false } })],
-    now: (last) => (last.per_hour == null ? "" : `${count(last.per_hour)} / h`),
   },
   picks: {
     columns: ["picks_median", "picks_low", "picks_high"],
@@ -103,7 +102,7 @@ export class Plots {
         scales: { x: { range: (_, first, last) => [first - this.step / 2, last + this.step / 2] }, y: FROM_ZERO },
       });
       const last = Object.fromEntries(plot.columns.map((column) => [column, step ? newest(series[column]) : null]));
-      byId(`${name}-now`).textContent = step ? plot.now(last) : "";
+      if (plot.now) byId(`${name}-now`).textContent = step ? plot.now(last) : "";
     }
   }
 
@@ -121,7 +120,7 @@ export class Plots {
       series: [{}, bar("below the threshold", "--dim", colour("--grid")), bar("picks", "--plot-1", colour("--plot-fill"))],
       scales: { x: { time: false, range: [0, 1] }, y: FROM_ZERO },
     });
-    byId("scores-now").textContent = threshold == null ? "" : `${count(picks[first])} of ${count(picks[0])} from ${score(threshold)}`;
+    byId("scores-now").textContent = threshold == null ? "" : `${short(picks[first])} of ${short(picks[0])} from ${score(threshold)}`;
   }
 
   draw(name, data, options) {
