@@ -120,12 +120,12 @@ function tellFigures(session) {
   const latency = state.series?.latency_median_s?.filter((value) => value != null).at(-1);
   const low = now !== null && all > 0 && now < 0.3 * all;
   const figures = [
-    ["micrographs picked", count(picked), failed ? `${count(failed)} failed` : "none failed", failed ? "warn" : ""],
-    ["picks", count(session.picks), picked ? `${count(session.picks / picked)} per micrograph` : "", ""],
-    ["picks now", count(now), all === null ? "" : `median of the last ${NEWEST}; of all ${count(all)}`, low ? "bad" : ""],
-    ["micrographs per hour", count(session.micrographs_per_hour), session.idle ? "idle" : "", ""],
+    ["micrographs", count(picked), failed ? `${count(failed)} failed` : "none failed", failed ? "warn" : ""],
+    ["picks", count(session.picks), picked ? `${count(session.picks / picked)} on average` : "", ""],
+    ["picks now", count(now), all === null ? "" : `median of ${NEWEST}; all: ${count(all)}`, low ? "bad" : ""],
+    ["per hour", count(session.micrographs_per_hour), session.idle ? "idle" : "", ""],
     ["to be picked", count(ready), waiting ? `${count(waiting)} incomplete` : "all whole", ""],
-    ["latency", seconds(latency), "from whole to recorded", ""],
+    ["latency", seconds(latency), "whole to recorded", ""],
     ["last recorded", ago(session.last_recorded_at), clock(session.last_recorded_at), ""],
   ];
   const list = byId("figures");

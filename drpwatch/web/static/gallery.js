@@ -172,6 +172,7 @@ function circlesOf(one) {
   const scale = DRAWN_PX / Math.max(height, width);
   const canvas = element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
   const radiusPx = (one.diameter_px ?? Math.max(height, width) / 40) / 2;
-  drawCircles(canvas.getContext("2d"), one.circles, radiusPx, { scale, x: 0, y: 0 }, { lineWidth: 1.5 });
+  const lineWidth = Math.max(1.5, Math.min(3, (radiusPx * scale) / 5)); // thin where there are many
+  drawCircles(canvas.getContext("2d"), one.circles, radiusPx, { scale, x: 0, y: 0 }, { lineWidth });
   return canvas;
 }

@@ -8,6 +8,8 @@ const STOPS = [
   [1.0, [50, 205, 255]],
 ];
 
+const HALO_FROM_PX = 9; // smaller circles would hide what they are around
+
 const TABLE = Array.from({ length: 101 }, (_, step) => mix(STOPS, step / 100));
 
 function mix(stops, at) {
@@ -33,6 +35,7 @@ export const gradient = () => `linear-gradient(90deg, ${STOPS.map(([at, [r, g, b
 export function drawCircles(context, circles, radiusPx, place, { least = 0, below = false, lineWidth = 1.5 }) {
   const radius = radiusPx * place.scale;
   const byColour = new Map();
+  const shown = [];
   const faint = [];
   const limit = Math.round(least * 1000);
   for (let n = 0; n < circles.length; n += 3) {
@@ -40,6 +43,7 @@ export function drawCircles(context, circles, radiusPx, place, { least = 0, belo
       if (below) faint.push(n);
       continue;
     }
+    shown.push(n);
     const colour = colourOf(circles[n + 2] / 1000);
     if (!byColour.has(colour)) byColour.set(colour, []);
     byColour.get(colour).push(n);
@@ -61,6 +65,11 @@ export function drawCircles(context, circles, radiusPx, place, { least = 0, belo
     context.strokeStyle = "rgb(255 255 255 / 65%)";
     draw(faint);
     context.setLineDash([]);
+  }
+  if (radius >= HALO_FROM_PX) {
+    context.lineWidth = lineWidth * 2;
+    context.strokeStyle = "rgb(0 0 0 / 40%)";
+    draw(shown);
   }
   context.lineWidth = lineWidth;
   for (const [colour, places] of byColour) {
