@@ -30,11 +30,12 @@ def picture() -> npt.NDArray[np.float32]:
     random = np.random.default_rng(20_160)
     image = random.standard_normal(SHAPE_YX, dtype=np.float32)
     radius = PARAMS.diameter_angstrom / PIXEL_SIZE_ANGSTROM / 2
-    y, x = np.ogrid[: SHAPE_YX[0], : SHAPE_YX[1]]
-    for row in range(_SPACING_PX // 2, SHAPE_YX[0], _SPACING_PX):
-        for column in range(_SPACING_PX // 2, SHAPE_YX[1], _SPACING_PX):
-            cy, cx = random.normal((row, column), 6.0)
-            image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] -= _DEPTH
+    y, x = np.ogrid[:_SPACING_PX, :_SPACING_PX]
+    for top in range(0, SHAPE_YX[0], _SPACING_PX):
+        for left in range(0, SHAPE_YX[1], _SPACING_PX):
+            cell = image[top : top + _SPACING_PX, left : left + _SPACING_PX]
+            cy, cx = random.normal(_SPACING_PX / 2, 6.0, 2)
+            cell[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] -= _DEPTH
     return image
 
 
@@ -48,6 +49,7 @@ class Canary:
     """
 
     def __init__(self, every_s: float, clock: Clock) -> None:
+        self._pixels = picture()
         self._every_s = every_s
         self._clock = clock
         self._first: dict[str, Picks | None] = {}  # by the SHA-256 of the weights
@@ -70,7 +72,7 @@ class Canary:
             The device cannot be used, now or any more.
         """
         try:
-            prepared = picker.prepare(picture(), (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), PARAMS)
+            prepared = picker.prepare(self._pixels, (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), PARAMS)
             picks = picker.choose(picker.detect(prepared, PARAMS, picker.tile_sizes_px[0]))
         except MicrographError:
             picks = None  # it said so after the device had its turn

@@ -157,7 +157,7 @@ def test_stopping_does_not_wait_for_a_slow_micrograph(rig: Rig) -> None:
         started = time.monotonic()
         assert slow.stop() == 0
         assert time.monotonic() - started < 6
-        assert slow.events("stopped_hanging_threads")
+        assert slow.events("stopped_at_once")
         slow.start()
         slow.picked(1)
 
