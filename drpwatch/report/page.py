@@ -53,7 +53,7 @@ def _head(facts: Facts) -> str:
     span = facts.span
     period = f"{html.clock(span[0])} to {html.clock(span[1])}" if span else "nothing was recorded yet"
     hours = (span[1] - span[0]) / _HOUR_S if span else 0.0
-    rate = html.number(recorded / hours) if hours > 0 else "-"
+    rate = recorded / hours if hours > 0 else 0.0
     busiest = float(np.nanmax(facts.series.per_hour, initial=0.0)) if facts.series is not None else 0.0
     median = facts.median_picks
     latency = facts.latency_s
@@ -61,7 +61,11 @@ def _head(facts: Facts) -> str:
         ("Micrographs picked", html.number(counts[Show.PICKED] + counts[Show.EMPTY]), _empty(facts)),
         ("Particles", html.number(int(facts.n_picks.sum())), "rows in particles.star"),
         ("Picks per micrograph", "-" if median is None else html.number(median), "median"),
-        ("Micrographs per hour", rate, f"{html.number(round(busiest))} at the busiest" if busiest else ""),
+        (
+            "Micrographs per hour",
+            html.number(round(rate)) if rate else "-",
+            f"{html.number(round(busiest))} at the busiest" if busiest > rate else "",
+        ),
         (
             "From whole to recorded",
             f"{html.number(float(np.median(latency)))} s" if len(latency) else "-",

@@ -35,6 +35,7 @@ def test_a_report_at_any_time_and_at_the_end(rig, tmp_path, capsys, monkeypatch)
     assert "running" in text
     assert "G1/b<i>.mrc" in text
     assert str(rig.out_dir("apo1")) in text
+    assert rig.get("/api/v1/sessions/apo1/report")[0] == 404  # it costs something: not for everybody
     assert main(["session", "report", "nope", "--socket", str(rig.socket)]) == 2
     assert "no session named nope" in capsys.readouterr().err
 
