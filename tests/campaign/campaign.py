@@ -151,7 +151,7 @@ class Campaign:
         )
 
     def _begin_sessions(self) -> None:
-        eventually(self._answers, 30, "the daemon answers")
+        eventually(self._answers, _PATIENCE_S, "the daemon answers")
         for session in SESSIONS:
             self._control.start(
                 {
@@ -202,7 +202,7 @@ class Campaign:
     def _end(self) -> None:
         """Check what the faults left; then pick anew what is outdated, end the sessions, and check again."""
         self._supervisor.go_on()
-        eventually(self._answers, 30, "the daemon answers after the faults")
+        eventually(self._answers, _PATIENCE_S, "the daemon answers after the faults")
         for session in SESSIONS:
             self._bring_to_run(session)
         self._wait_until_quiet("what was written is recorded")
