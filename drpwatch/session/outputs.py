@@ -86,9 +86,12 @@ class SessionOutputs:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The session's files that there are by now."""
-        names = (PARTICLES, AUTOPICK, COORDS_SUFFIX)
-        return tuple(self.directory / name for name in names if (self.directory / name).exists())
+        """The session's files that there are by now; from the journal, for a disk may not answer."""
+        recorded = self._journal.outputs(self._session_id)
+        names = [name for name in (PARTICLES, AUTOPICK) if name in recorded]
+        if AUTOPICK in recorded and _coords_suffix(self.directory) is not None:
+            names.append(COORDS_SUFFIX)
+        return tuple(self.directory / name for name in names)
 
     @property
     def behind(self) -> bool:

@@ -65,7 +65,7 @@ def test_a_server_that_does_not_answer_holds_up_its_own_session_alone(rig: Rig) 
         for number in range(3):
             rig.write(f"{number}.mrc", number, session="s2")
             rig.picked(number + 1, "s2", within_s=5)
-        put(rig, server, "late.mrc", 2)
+        put(rig, server, "born later/late.mrc", 2)
         time.sleep(UNCHANGED_S)
         assert rig.counts("s1") == {"waiting": 0, "ready": 0, "picked": 1, "failed": 0}
         assert rig.get("/livez")[0] == 200
@@ -74,7 +74,7 @@ def test_a_server_that_does_not_answer_holds_up_its_own_session_alone(rig: Rig) 
         eventually(lambda: rig.control.session("s2")["state"] == "completed", 20, "completed")
         server.mend()
         rig.picked(2, "s1", within_s=5)
-        rig.check({"a.mrc": 1, "late.mrc": 2}, "s1")
+        rig.check({"a.mrc": 1, "born later/late.mrc": 2}, "s1")
 
 
 @mounting
