@@ -1,11 +1,16 @@
 """Helpers for tests of every part."""
 
+import io
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 T = TypeVar("T")
 
@@ -34,3 +39,9 @@ def half_a_second() -> float:
     """Return the limit of a command's start: more on a machine where the libraries alone take so long."""
     imports = [sys.executable, "-c", "import typer, rich.panel, pydantic"]
     return max(0.5, 3 * min(child_cpu_seconds(lambda: subprocess.run(imports, check=True)) for _ in range(3)))
+
+
+def grey_values(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a picture, (h, w)."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return np.asarray(image.convert("L"))

@@ -18,8 +18,6 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from drpwatch.micrograph import Pictures
@@ -135,12 +133,6 @@ def encode(pictures: Pictures) -> dict[View, bytes]:
         View.LARGE: _jpeg(large),
         View.SPECTRUM: _jpeg(Image.fromarray(pictures.spectrum)),
     }
-
-
-def decode(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return the grey values of a picture, (h, w)."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("L"))
 
 
 def _jpeg(image: Image.Image) -> bytes:

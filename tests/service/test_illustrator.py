@@ -18,10 +18,10 @@ from drpwatch.service.publish import Publisher
 from drpwatch.service.sessions import Sessions
 from drpwatch.service.settings import Settings
 from drpwatch.session.journal import Journal
-from drpwatch.session.thumbnails import FOLDER, Thumbnails, View, decode
+from drpwatch.session.thumbnails import FOLDER, Thumbnails, View
 from tests.daemon.fake_picker import FakePicker, FakePickers
 from tests.daemon.rig import image, write_image
-from tests.support import eventually
+from tests.support import eventually, grey_values
 
 
 class Atelier:
@@ -74,7 +74,7 @@ def test_each_micrograph_has_its_pictures(atelier: Callable[..., Atelier]) -> No
     one.picked(3)
     album = Thumbnails(one.out)
     eventually(lambda: all(album.has(f"m{n}.mrc") for n in range(3)), 5, "three pictures")
-    large = decode(album.read("m1.mrc", View.LARGE) or b"")
+    large = grey_values(album.read("m1.mrc", View.LARGE) or b"")
     assert large.shape == (48, 64)
     assert abs(large.astype(float) - image(1)).mean() < 8
     stages = one.control.session("s1").newest[0].seconds
