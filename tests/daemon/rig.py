@@ -77,7 +77,7 @@ class Rig:
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
             )
         if wait:
-            eventually(self.answers, 20, f"the daemon answers\n{self.log.read_text()[-2000:]}")
+            eventually(self.answers, 40, f"the daemon answers\n{self.log.read_text()[-2000:]}")
 
     def answers(self) -> bool:
         assert self.process is not None
