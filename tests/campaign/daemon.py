@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from drpwatch.config import load_config
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory, DrpwatchError
-from drpwatch.micrograph import PickParams, Picks
+from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.service.clock import Clock
 from drpwatch.service.daemon import run
 from drpwatch.session.records import PinnedWeights
@@ -100,6 +102,10 @@ class Picker:
 
     def choose(self, candidate_map: Any) -> Picks:
         return picks_of(*candidate_map, self.weights_sha256)
+
+    def draw(self, pixels: Any, prepared: Any) -> Pictures:
+        grey = np.clip(pixels.astype(np.float32), 0, 255).astype(np.uint8)
+        return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:
         return {"allocated": 1000}
