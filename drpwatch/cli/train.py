@@ -58,8 +58,8 @@ def detector(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 1,
     scenes: Annotated[
         int, typer.Option(min=2, help="Simulated scenes to train on; 0.6 MB of memory each.")
-    ] = 3000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the detector.")] = 4000,
+    ] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the detector.")] = 7000,
     batch: Annotated[int, typer.Option(min=1, help="Crops in each step of the detector.")] = 8,
     crop_px: Annotated[int, typer.Option(min=32, max=320, help="Side of a crop, in working pixels.")] = 160,
     learning_rate: Annotated[

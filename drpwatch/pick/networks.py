@@ -19,7 +19,6 @@ from drpwatch.errors import WeightsError
 Network = TypeVar("Network", bound=nn.Module)
 
 PATCH_PX = 64  # side of the classifier's input, in working pixels
-SPECTRUM_BINS = 16
 _LEAST_TILE_PX = 256
 BORDER_PX = 16  # of reflected image around the image, so that no particle touches a network's zero padding
 
@@ -159,41 +158,11 @@ class QuickPatchClassifier(nn.Module):
         return out[:, 0]
 
 
-_CANDIDATE_UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
-
-
-class FieldJudge(nn.Module):
-    """What the whole field of view says about its candidates.
-
-    In: of each candidate the height, the log of its prominence and the classifier's log-odds, (n, 3); and the
-    log power spectrum of the field, (16,). Out: log-odds of a particle, (n,). A candidate is compared with
-    what is usual in its own field, so that noise is not taken for weak particles, nor weak particles for noise.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.usual_mean = nn.Buffer(torch.zeros(SPECTRUM_BINS))
-        self.usual_deviation = nn.Buffer(torch.ones(SPECTRUM_BINS))
-        self.head = nn.Sequential(
-            nn.Linear(4 * 3 + SPECTRUM_BINS, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
-        )
-
-    def forward(self, candidates: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
-        """Return log-odds of the candidates of one field."""
-        x = candidates * candidates.new_tensor(_CANDIDATE_UNITS)
-        field = [x.mean(0), x.std(0, correction=0), torch.quantile(x, 0.9, dim=0)]
-        unusual = (spectrum - self.usual_mean) / self.usual_deviation
-        told = torch.cat([*field, unusual]).expand(len(x), -1)
-        out: torch.Tensor = self.head(torch.cat([x, told], dim=1))
-        return out[:, 0]
-
-
 DETECTORS: dict[str, Callable[[], Detector]] = {"fcrn": Fcrn, "unet": UNet}
 CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "patch-cnn": PatchClassifier,
     "quick-patch-cnn": QuickPatchClassifier,
 }
-FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {"field": FieldJudge}
 
 
 def build(kinds: dict[str, Callable[[], Network]], name: str, tensors: dict[str, torch.Tensor]) -> Network:
@@ -277,29 +246,3 @@ def patches_at(image: torch.Tensor, yx: torch.Tensor) -> torch.Tensor:
     rows = yx[:, 0, None] + offsets  # (n, 64): padding has moved the centre by half a patch
     columns = yx[:, 1, None] + offsets
     return padded[rows[:, :, None], columns[:, None, :]][:, None]
-
-
-def power_spectrum(image: torch.Tensor) -> torch.Tensor:
-    """Return the log of the mean power of (h, w) in rings of spatial frequency up to Nyquist, (16,).
-
-    The mean over half-overlapping windows of 64 px under a Hann window (Welch 1967); white noise of unit
-    deviation gives zeros.
-    """
-    size = 2 * SPECTRUM_BINS * 2
-    missing = [max(0, size - length) for length in image.shape]
-    if any(missing):
-        image = F.pad(image[None, None], (0, missing[1], 0, missing[0]), mode="replicate")[0, 0]
-    window = torch.hann_window(size, device=image.device)
-    taper = window[:, None] * window
-    views = image.unfold(0, size, size // 2).unfold(1, size, size // 2).reshape(-1, size, size)
-    power = torch.zeros(size, size // 2 + 1, device=image.device)
-    for part in torch.split(views, 256):
-        centred = part - part.mean(dim=(1, 2), keepdim=True)
-        power += torch.fft.rfft2(centred * taper).abs().square().sum(dim=0)
-    power /= len(views) * taper.square().sum()
-    across = torch.fft.fftfreq(size, device=image.device), torch.fft.rfftfreq(size, device=image.device)
-    ring = (torch.hypot(across[0][:, None], across[1][None, :]) * 2 * SPECTRUM_BINS).long().flatten()
-    ring = ring.clamp(max=SPECTRUM_BINS)  # the corners are left out
-    total = torch.zeros(SPECTRUM_BINS + 1, device=image.device).index_add_(0, ring, power.flatten())
-    count = torch.bincount(ring, minlength=SPECTRUM_BINS + 1)
-    return (total / count)[:SPECTRUM_BINS].clamp_min(1e-3).log()

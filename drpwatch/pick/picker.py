@@ -12,18 +12,12 @@ import torch
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick.device import faults, memory_bytes, resolve
-from drpwatch.pick.networks import (
-    detect_in_tiles,
-    fused,
-    patch_centres,
-    patches_at,
-    power_spectrum,
-    usual_tile_px,
-)
+from drpwatch.pick.field import Background, noise_twin, power_spectrum
+from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
-from drpwatch.pick.preprocess import PreparedImage, prepare
-from drpwatch.pick.scoring import features, field_log_odds, probability
+from drpwatch.pick.preprocess import Bounds, PreparedImage, prepare
+from drpwatch.pick.scoring import features, field_log_odds, probability, told
 from drpwatch.pick.weights import Weights, find, load_weights
 
 _CLASSIFIER_BATCH = 256
@@ -39,6 +33,7 @@ class CandidateMap:
     prepared: PreparedImage
     distance_map: torch.Tensor
     params: PickParams
+    tile_px: int | None = None  # the detector's tiles; None: the usual ones
     classifier_batch: int = _CLASSIFIER_BATCH
 
 
@@ -103,15 +98,16 @@ class Picker:
         batch = max(_LEAST_CLASSIFIER_BATCH, min(_CLASSIFIER_BATCH, _CLASSIFIER_BATCH * tile_px // usual_px))
         with faults(), torch.inference_mode():
             distance_map = detect_in_tiles(self._detector, prepared.image, tile_px)
-            return CandidateMap(prepared, distance_map, params, batch)
+            return CandidateMap(prepared, distance_map, params, tile_px, batch)
 
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
         with faults(), torch.inference_mode():
             prepared, found = candidate_map.prepared, self.candidates(candidate_map)
-            score = self.score(
-                prepared, found, self.log_odds(prepared, found, candidate_map.classifier_batch)
-            )
+            x = features(found, self.log_odds(prepared, found, candidate_map.classifier_batch))
+            if self._field_judge is not None and len(x):
+                x[:, 4] = field_log_odds(self._field_judge, x, self._background(candidate_map))
+            score = probability(x, self.info.calibration).astype(np.float32)
         keep = score >= SCORE_FLOOR
         yx_px = found.yx[keep] * np.asarray(prepared.scale_yx, dtype=np.float32)
         order = np.lexsort((yx_px[:, 1], yx_px[:, 0], -score[keep]))
@@ -148,14 +144,28 @@ class Picker:
         ]
         return np.asarray(torch.cat(batches).cpu().numpy(), dtype=np.float32)
 
-    def score(
-        self, prepared: PreparedImage, found: Candidates, log_odds: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Return the probability that each candidate is a particle, (n,)."""
-        x = features(found, log_odds)
-        if self._field_judge is not None:
-            x[:, 4] = field_log_odds(self._field_judge, x, power_spectrum(prepared.image[prepared.inside]))
-        return probability(x, self.info.calibration).astype(np.float32)
+    def twin(self, candidate_map: CandidateMap) -> CandidateMap:
+        """Run the detector on the noise twin of a field, as it was run on the field."""
+        prepared = candidate_map.prepared
+        image = noise_twin(prepared.image[prepared.inside])
+        h, w = image.shape
+        scale_y, scale_x = prepared.scale_yx
+        bounds = Bounds(0, round(h * scale_y), 0, round(w * scale_x))
+        twin = PreparedImage(
+            image, prepared.scale_yx, prepared.diameter_px, bounds, (slice(0, h), slice(0, w))
+        )
+        return self.detect(twin, candidate_map.params, candidate_map.tile_px)
+
+    def _background(self, candidate_map: CandidateMap) -> Background:
+        """Return what the field judge is told of a field besides its candidates."""
+        twin = self.twin(candidate_map)
+        found = self.candidates(twin)
+        picture = candidate_map.prepared.image[candidate_map.prepared.inside]
+        return Background(
+            spectrum=power_spectrum(picture),
+            twin=told(features(found, self.log_odds(twin.prepared, found, twin.classifier_batch))),
+            share=twin.prepared.image.numel() / picture.numel(),
+        )
 
     def memory_bytes(self) -> dict[str, int]:
         """Return the device's memory by kind; empty for a CPU."""

@@ -11,6 +11,7 @@ import torch
 from scipy.special import expit
 from torch import nn
 
+from drpwatch.pick.field import Background
 from drpwatch.pick.peaks import Candidates
 from drpwatch.pick.weights import Calibration
 
@@ -26,17 +27,18 @@ def features(found: Candidates, log_odds: npt.NDArray[Any]) -> Array:
     return np.column_stack([np.ones(n), found.height, found.log_prominence, log_odds, np.zeros(n)])
 
 
-def field_log_odds(field_judge: nn.Module, x: Array, spectrum: torch.Tensor) -> Array:
-    """Return what the field judge says of the candidates of one field, (n,), from their features x (n, 5).
+def told(x: Array) -> torch.Tensor:
+    """Return what a field judge is told of candidates, (n, 3), from their features x (n, 5)."""
+    return torch.from_numpy(x[:, 1:4].astype(np.float32))
 
-    `spectrum` is the field's, (16,).
-    """
+
+def field_log_odds(field_judge: nn.Module, x: Array, background: Background) -> Array:
+    """Return what the field judge says of the candidates of one field, (n,), from their features x (n, 5)."""
     if len(x) == 0:
         return np.zeros(0)
     device = next(field_judge.parameters()).device
     with torch.inference_mode():
-        told = torch.from_numpy(x[:, 1:4].astype(np.float32)).to(device)
-        judged: torch.Tensor = field_judge(told, spectrum.to(device))
+        judged: torch.Tensor = field_judge(told(x).to(device), background.to(device))
     return np.asarray(judged.cpu().numpy(), dtype=np.float64)
 
 

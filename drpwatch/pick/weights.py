@@ -20,7 +20,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from drpwatch.errors import WeightsError
-from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, FIELD_JUDGES, Detector, build
+from drpwatch.pick.field import FIELD_JUDGES
+from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector, build
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Kind, Preprocessing
 from drpwatch.text import printable, shown

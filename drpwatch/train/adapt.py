@@ -25,8 +25,11 @@ from drpwatch import __version__
 from drpwatch.errors import MicrographError, UsageError
 from drpwatch.micrograph import PickParams
 from drpwatch.pick import scoring
-from drpwatch.pick.networks import PATCH_PX, patch_centres, patches_at, power_spectrum
-from drpwatch.pick.picker import Picker
+from drpwatch.pick.field import Background, power_spectrum
+from drpwatch.pick.networks import PATCH_PX, patch_centres, patches_at
+from drpwatch.pick.peaks import Candidates
+from drpwatch.pick.picker import CandidateMap, Picker
+from drpwatch.pick.preprocess import PreparedImage
 from drpwatch.pick.scoring import Array, as_weights
 from drpwatch.pick.trees import tree_of
 from drpwatch.pick.weights import Calibration, Weights, WeightsInfo, save_weights
@@ -65,19 +68,38 @@ class Adaptation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """A micrograph without its candidates: see `field.Background`.
+
+    Of the candidates of its noise twin there are `x` (m, 5) features and `patches` (m, 1, 64, 64) float16.
+    """
+
+    spectrum: torch.Tensor
+    share: float
+    x: Array
+    patches: torch.Tensor
+
+    def background(self, log_odds: npt.NDArray[Any]) -> Background:
+        """Return what a field judge is told, with a classifier's log-odds (m,) of the twin's candidates."""
+        x = self.x.copy()
+        x[:, 3] = log_odds
+        return Background(self.spectrum, scoring.told(x), self.share)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Seen:
     """The candidates of all micrographs: `x` (n, 5) features, `probability` (n,) by the general model.
 
     `patches` is (n, 1, 64, 64) float16; `place` (n, 3) is the number of the micrograph, so large that no two
-    of different micrographs are near, and y and x in particle diameters; `spectra` has one spectrum of the
-    field for each of these numbers.
+    of different micrographs are near, and y and x in particle diameters; `grounds` has the ground of the
+    micrograph for each of these numbers.
     """
 
     x: Array
     probability: Array
     patches: torch.Tensor
     place: npt.NDArray[np.float64]
-    spectra: dict[float, torch.Tensor]
+    grounds: dict[float, Ground]
     diameter_px: float
 
 
@@ -125,7 +147,7 @@ def look(
         probability=np.concatenate([one.probability for one in parts]),
         patches=torch.cat([one.patches for one in parts]),
         place=np.concatenate([one.place for one in parts]),
-        spectra={number: spectrum for one in parts for number, spectrum in one.spectra.items()},
+        grounds={number: ground for one in parts for number, ground in one.grounds.items()},
         diameter_px=parts[0].diameter_px,
     )
 
@@ -139,18 +161,40 @@ def _look_at(
 ) -> Seen:
     """Find the candidates of one micrograph."""
     prepared = picker.prepare(pixels, size_yx, params)
-    found = picker.candidates(picker.detect(prepared, params))
-    odds = picker.log_odds(prepared, found)
-    place = np.column_stack([np.full(len(found.yx), _APART * number), found.yx / prepared.diameter_px])
-    image = prepared.image.cpu()
+    candidate_map = picker.detect(prepared, params)
+    found = picker.candidates(candidate_map)
+    x = scoring.features(found, picker.log_odds(prepared, found))
+    ground = _ground(picker, candidate_map)
+    if picker.weights.field_judge is not None:
+        x[:, 4] = scoring.field_log_odds(picker.weights.field_judge, x, ground.background(ground.x[:, 3]))
+    place = np.column_stack([np.full(len(x), _APART * number), found.yx / prepared.diameter_px])
     return Seen(
-        x=scoring.features(found, odds),
-        probability=picker.score(prepared, found, odds).astype(np.float64),
-        patches=patches_at(image, patch_centres(found.yx, image.shape)).half(),
+        x=x,
+        probability=scoring.probability(x, picker.info.calibration),
+        patches=_patches(prepared, found),
         place=place,
-        spectra={_APART * number: power_spectrum(image[prepared.inside])},
+        grounds={_APART * number: ground},
         diameter_px=prepared.diameter_px,
     )
+
+
+def _ground(picker: Picker, candidate_map: CandidateMap) -> Ground:
+    """Look at a micrograph's noise twin."""
+    twin = picker.twin(candidate_map)
+    found = picker.candidates(twin)
+    picture = candidate_map.prepared.image[candidate_map.prepared.inside]
+    return Ground(
+        spectrum=power_spectrum(picture),
+        share=twin.prepared.image.numel() / picture.numel(),
+        x=scoring.features(found, picker.log_odds(twin.prepared, found)),
+        patches=_patches(twin.prepared, found),
+    )
+
+
+def _patches(prepared: PreparedImage, found: Candidates) -> torch.Tensor:
+    """Cut out candidates, (n, 1, 64, 64) float16 on the CPU."""
+    image = prepared.image.cpu()
+    return patches_at(image, patch_centres(found.yx, image.shape)).half()
 
 
 def label_by_certainty(seen: Seen, info: WeightsInfo, wanted: Adaptation) -> npt.NDArray[np.float32]:
@@ -263,7 +307,7 @@ def _anchor(
         stop,
         lambda done: report("simulating", done, wanted.anchor_scenes, float("nan")),
     )
-    return list(judge(picker.weights.detector.to(picker.device), scenes, picker.info.peaks))
+    return list(judge(picker.weights.detector.to(picker.device), scenes, picker.info.peaks, twins=True))
 
 
 def _calibrate(rows: Sequence[Array], unseen: Sequence[Judged], adapted: Array, seen: Seen) -> Array:
@@ -294,9 +338,10 @@ def _adapted_features(classifier: torch.nn.Module, field_judge: torch.nn.Module 
     x = seen.x.copy()
     x[:, 3] = log_odds(classifier, seen.patches)
     if field_judge is not None:
-        for number, spectrum in seen.spectra.items():
+        for number, ground in seen.grounds.items():
             here = seen.place[:, 0] == number
-            x[here, 4] = scoring.field_log_odds(field_judge, x[here], spectrum)
+            background = ground.background(log_odds(classifier, ground.patches))
+            x[here, 4] = scoring.field_log_odds(field_judge, x[here], background)
     return x
 
 

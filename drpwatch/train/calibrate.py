@@ -18,7 +18,7 @@ from drpwatch.train.judge import Judged, features
 
 Array = npt.NDArray[np.float64]
 
-_FEW_PARTICLES = 5  # with fewer, the F of a scene is mostly luck
+_GRANTED = 5  # right picks of every example: with few particles, F is mostly luck
 _BINS = 10
 
 
@@ -97,18 +97,18 @@ def as_calibration(weights: Array) -> Calibration:
 
 
 def best_threshold(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> tuple[float, float]:
-    """Return the threshold with the best mean F of the examples that hold particles, and that F.
+    """Return the threshold with the best mean F of an example, and that F.
 
-    The mean over examples, not the pooled F: a hard data set counts as much as an easy one.
+    The mean over examples, not the pooled F: a hard data set counts as much as an easy one. Five right picks
+    are granted to each example, so that empty ones count too, by how few picks they keep.
     """
     thresholds = np.arange(0.05, 0.91, 0.01)
     fs = []
     for score, one in zip(scores, judged, strict=True):
-        truths = one.truths
-        if truths >= _FEW_PARTICLES:
-            true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle
-            chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
-            fs.append(2 * (chosen * true).sum(axis=1) / (chosen.sum(axis=1) + truths))
+        true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle
+        chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
+        right = (chosen * true).sum(axis=1) + _GRANTED
+        fs.append(2 * right / (chosen.sum(axis=1) + one.truths + 2 * _GRANTED))
     if not fs:
         return 0.5, 0.0
     mean = np.mean(fs, axis=0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,13 +17,8 @@ from torch import nn
 
 from drpwatch.errors import UsageError
 from drpwatch.pick import scoring
-from drpwatch.pick.networks import (
-    Detector,
-    detect_in_tiles,
-    patch_centres,
-    patches_at,
-    power_spectrum,
-)
+from drpwatch.pick.field import Background, noise_twin, power_spectrum
+from drpwatch.pick.networks import Detector, detect_in_tiles, patch_centres, patches_at
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
 from drpwatch.pick.scoring import Array
 from drpwatch.pick.trees import tree_of
@@ -41,30 +36,49 @@ _RIVALS = 6  # no more true centres are that near to one candidate
 class Judged:
     """Candidates of one example with their labels: 1 a particle, 0 not, nan unclear, (n,).
 
-    `truths` counts the particles that could be found: those that are not too near to the border.
+    `truths` counts the particles that could be found: those that are not too near to the border. `twin` is what
+    was found in the example's noise twin, where somebody asked for it.
     """
 
     example: Example
     found: Candidates
     label: FloatArray
     truths: int = 0
-
-    @property
-    def spectrum(self) -> torch.Tensor:
-        """The power spectrum that a field judge is told."""
-        return power_spectrum(self.example.image.float())
+    twin: Judged | None = None
 
 
 def judge(
-    detector: Detector, examples: Sequence[Example], rule: PeakRule, source: LabelSource = "truth"
+    detector: Detector,
+    examples: Sequence[Example],
+    rule: PeakRule,
+    source: LabelSource = "truth",
+    twins: bool = False,
 ) -> Iterator[Judged]:
-    """Run the detector over examples and label its candidates.
+    """Run the detector over examples, and over their noise twins if wanted, and label its candidates.
 
     `truth` takes the known centres. `confidence` is the paper's way and needs none: candidates in which the
     detector is very confident are particles; those with low confidence are not; the rest is unclear.
     """
     for example in examples:
-        yield judge_map(map_of(detector, example), example, rule, source)
+        one = judge_map(map_of(detector, example), example, rule, source)
+        if twins:
+            twin = twin_of(example)
+            one = replace(one, twin=judge_map(map_of(detector, twin), twin, rule))
+        yield one
+
+
+def twin_of(example: Example) -> Example:
+    """Return an example's noise twin, in which there is no particle."""
+    image = noise_twin(picture(example))
+    nothing = np.zeros((0, 2), dtype=np.float32)
+    return Example(image, torch.zeros_like(image), torch.ones_like(image), nothing, example.diameter_px)
+
+
+def picture(example: Example) -> torch.Tensor:
+    """Return the image of an example, (h, w) float32, without its padding."""
+    inside = example.weight > 0
+    rows, columns = inside.any(dim=1).nonzero(), inside.any(dim=0).nonzero()
+    return example.image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
 
 
 def judge_map(
@@ -186,5 +200,13 @@ def features(classifier: nn.Module | None, one: Judged, field_judge: nn.Module |
     odds = np.zeros(len(one.found.yx)) if classifier is None else log_odds(classifier, cut(one))
     x = scoring.features(one.found, odds)
     if field_judge is not None:
-        x[:, 4] = scoring.field_log_odds(field_judge, x, one.spectrum)
+        x[:, 4] = scoring.field_log_odds(field_judge, x, background(classifier, one))
     return x
+
+
+def background(classifier: nn.Module | None, one: Judged) -> Background:
+    """Return what a field judge is told of an example besides its candidates; its twin must have been judged."""
+    assert one.twin is not None
+    image = picture(one.example)
+    twin = scoring.told(features(classifier, one.twin))
+    return Background(power_spectrum(image), twin, one.twin.example.image.numel() / image.numel())

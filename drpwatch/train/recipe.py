@@ -17,7 +17,8 @@ from torch import nn
 
 from drpwatch import __version__
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector, FieldJudge
+from drpwatch.pick.field import FieldJudge
+from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.pick.weights import Weights, WeightsInfo, save_weights
@@ -57,8 +58,8 @@ class Recipe:
     detector: str = "unet"
     classifier: str = "quick-patch-cnn"
     seed: int = 1
-    scenes: int = 3000
-    steps: int = 4000
+    scenes: int = 4000
+    steps: int = 7000
     batch: int = 8
     crop_px: int = 160
     learning_rate: float = 2e-3
@@ -66,7 +67,7 @@ class Recipe:
     classifier_steps: int = 1500
     calibration_scenes: int = 300
     validation_scenes: int = 24
-    invented: int = 120
+    invented: int = 160
     labels: LabelSource = "truth"
     own_share: float = 0.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -143,11 +144,16 @@ class _Cooking:
         )
 
     def judged(
-        self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource = "truth"
+        self,
+        stage: str,
+        detector: Detector,
+        examples: list[Example],
+        labels: LabelSource = "truth",
+        twins: bool = True,
     ) -> list[Judged]:
         """Label what a detector finds in examples."""
         done = []
-        for one in judge(detector, examples, self.recipe.peaks, labels):
+        for one in judge(detector, examples, self.recipe.peaks, labels, twins):
             done.append(one)
             self.kitchen.report(stage, len(done), len(examples), float("nan"))
             if self.kitchen.stop.is_set():
@@ -192,7 +198,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="field",
+            field_judge="noise-twin",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,
@@ -229,7 +235,7 @@ def _classifier(
 ) -> nn.Module:
     """Train the classifier on what the detector finds."""
     recipe, start = cooking.recipe, cooking.ingredients.start
-    judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels)
+    judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels, twins=False)
     parts = judged[: len(simulated)], judged[len(simulated) :]
     patches = [clear_patches(part) if part else None for part in parts]
     torch.manual_seed(recipe.seed)
@@ -247,7 +253,7 @@ def _field_judge(
 ) -> FieldJudge:
     """Train the field judge on scenes that the classifier has not seen."""
     recipe = cooking.recipe
-    judged = cooking.judged("judging fields", detector, examples, "truth")
+    judged = cooking.judged("judging fields", detector, examples)
     fields = [as_field(classifier, one) for one in judged if len(one.label)]
     torch.manual_seed(recipe.seed)
     network = untrained(fields).to(cooking.kitchen.device)

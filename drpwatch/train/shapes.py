@@ -85,7 +85,7 @@ def invented_species(rng: np.random.Generator) -> Species:
     size_angstrom = float(np.exp(rng.uniform(np.log(80), np.log(400))))
     axis = np.linspace(-1, 1, _VOXELS_ACROSS, dtype=np.float32)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    kinds = ["blobs"] * 5 + ["belted"] * 2 + ["rod"] + ["shell"] * 3 + ["barrel", "block", "horseshoe"]
+    kinds = ["blobs"] * 5 + ["belted"] * 2 + ["rod"] + ["shell"] * 4 + ["barrel"] * 2 + ["block", "horseshoe"]
     kind = str(rng.choice(kinds))
     radius = np.sqrt(x**2 + y**2 + z**2)
     around = np.zeros(x.shape, dtype=np.float32)  # what surrounds the protein and is less dense

@@ -62,11 +62,13 @@ class Scene:
 def draw_conditions(rng: np.random.Generator) -> Conditions:
     """Draw one session's worth of conditions, from easy to hopeless."""
     plate = rng.random() < 0.08
+    close = plate or rng.random() < 0.25  # to focus: hollow particles become rings there
+    strongest = 5 if rng.random() < 0.5 else 22  # weak particles take more learning than clear ones
     optics = Optics(
         voltage_kv=float(rng.choice([200.0, 300.0])),
         spherical_aberration_mm=float(rng.choice([2.0, 2.7])),
         amplitude_contrast=float(rng.uniform(0.06, 0.12)),
-        defocus_um=float(rng.uniform(0.4, 1.2) if plate else np.exp(rng.uniform(np.log(0.6), np.log(4.0)))),
+        defocus_um=float(rng.uniform(0.4, 1.5) if close else np.exp(rng.uniform(np.log(0.6), np.log(4.0)))),
         phase_shift_rad=float(rng.uniform(0.8, 2.2)) if plate else 0.0,
         b_factor_angstrom_squared=float(rng.uniform(80, 500)),
     )
@@ -74,9 +76,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
         ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
-        visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(22)))),
+        visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(strongest)))),
         coverage=float(
-            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.13, 0.17, 0.7])
+            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.17, 0.66])
         ),
         spacing=float(rng.uniform(0.55, 1.15)),
         preferred_view=bool(rng.random() < 0.15),

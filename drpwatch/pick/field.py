@@ -1,0 +1,135 @@
+"""What a whole field of view says about its candidates: the field judge, and what it is told.
+
+A score of the networks means little by itself: noise of one micrograph looks like weak particles of another. So
+the cascade is also shown the field's noise twin, noise of the same power spectrum, in which there is nothing to
+find. Whatever it finds there tells what its scores are worth in this field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SPECTRUM_BINS = 16
+_TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
+_UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
+_NOTHING = (0.0, -5.0, -5.0)  # the candidate of a twin in which nothing at all was found
+_LEAST_DEVIATION = 0.05
+_MOST_DEVIATIONS = 12.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """A field without its candidates.
+
+    `spectrum` is the log of its power spectrum, (16,); `twin` (m, 3) is height, log of the prominence and the
+    classifier's log-odds of what was found in its noise twin; `share` is the twin's area in that of the field.
+    """
+
+    spectrum: torch.Tensor
+    twin: torch.Tensor
+    share: float
+
+    def to(self, device: torch.device) -> Background:
+        """Return it on a device."""
+        return Background(self.spectrum.to(device), self.twin.to(device), self.share)
+
+
+class FieldJudge(nn.Module):
+    """A network that compares each candidate with the others of its field, and with those of the noise twin.
+
+    In: of each candidate the height, the log of its prominence and the classifier's log-odds, (n, 3), and the
+    background. Out: log-odds of a particle, (n,). Neither is noise taken for weak particles then, nor are weak
+    particles taken for noise.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usual_mean = nn.Buffer(torch.zeros(SPECTRUM_BINS))
+        self.usual_deviation = nn.Buffer(torch.ones(SPECTRUM_BINS))
+        self.head = nn.Sequential(
+            nn.Linear(3 * 3 + 2 * 9 + SPECTRUM_BINS, 64),
+            nn.ReLU(),
+            nn.Linear(64, 32),
+            nn.ReLU(),
+            nn.Linear(32, 1),
+        )
+
+    def forward(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
+        """Return log-odds of the candidates of one field."""
+        twin = background.twin if len(background.twin) else candidates.new_tensor([_NOTHING])
+        x, noise = candidates * candidates.new_tensor(_UNITS), twin * candidates.new_tensor(_UNITS)
+        deviations = (x - noise.mean(0)) / noise.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
+        excess = torch.stack([_excess(x[:, i], noise[:, i], background.share) for i in range(3)], dim=1)
+        unusual = (background.spectrum - self.usual_mean) / self.usual_deviation
+        field = torch.cat([*_summary(x), *_summary(noise), unusual])
+        limited = deviations.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS) / 3
+        out: torch.Tensor = self.head(torch.cat([x, limited, excess, field.expand(len(x), -1)], dim=1))
+        return out[:, 0]
+
+
+FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {"noise-twin": FieldJudge}
+
+
+def _summary(x: torch.Tensor) -> list[torch.Tensor]:
+    """Return what is usual among (n, 3): mean, deviation, and the value that one in ten exceeds."""
+    return [x.mean(0), x.std(0, correction=0), torch.quantile(x, 0.9, dim=0)]
+
+
+def _excess(x: torch.Tensor, noise: torch.Tensor, share: float) -> torch.Tensor:
+    """Return, for each of x (n,), the log of how many candidates are that strong, as a multiple of noise's.
+
+    `noise` is (m,), found on that share of the field's area. Its inverse is the false discovery rate, were all
+    that is not a particle like noise.
+    """
+    return (_as_strong(x, x) + 1).log() - (_as_strong(x, noise) / share + 1).log()
+
+
+def _as_strong(x: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return how many of the others, (m,), are at least x, (n,)."""
+    weaker = torch.searchsorted(others.sort().values, x.contiguous())
+    return (len(others) - weaker).to(x.dtype)
+
+
+def noise_twin(image: torch.Tensor) -> torch.Tensor:
+    """Return Gaussian noise with the power spectrum of an image's middle, at most 448 px along each side.
+
+    The phases of the Fourier transform are replaced by those of white noise, always the same one.
+    """
+    h, w = (min(length, _TWIN_PX) for length in image.shape)
+    top, left = (image.shape[0] - h) // 2, (image.shape[1] - w) // 2
+    amplitude = torch.fft.rfft2(image[top : top + h, left : left + w]).abs()
+    noise = torch.randn((h, w), generator=torch.Generator().manual_seed(0)).to(image.device)
+    phases = torch.fft.rfft2(noise)
+    twin: torch.Tensor = torch.fft.irfft2(amplitude * phases / phases.abs().clamp_min(1e-12), s=(h, w))
+    return twin
+
+
+def power_spectrum(image: torch.Tensor) -> torch.Tensor:
+    """Return the log of the mean power of (h, w) in rings of spatial frequency up to Nyquist, (16,).
+
+    The mean over half-overlapping windows of 64 px under a Hann window (Welch 1967); white noise of unit
+    deviation gives zeros.
+    """
+    size = 2 * SPECTRUM_BINS * 2
+    missing = [max(0, size - length) for length in image.shape]
+    if any(missing):
+        image = F.pad(image[None, None], (0, missing[1], 0, missing[0]), mode="replicate")[0, 0]
+    window = torch.hann_window(size, device=image.device)
+    taper = window[:, None] * window
+    views = image.unfold(0, size, size // 2).unfold(1, size, size // 2).reshape(-1, size, size)
+    power = torch.zeros(size, size // 2 + 1, device=image.device)
+    for part in torch.split(views, 256):
+        centred = part - part.mean(dim=(1, 2), keepdim=True)
+        power += torch.fft.rfft2(centred * taper).abs().square().sum(dim=0)
+    power /= len(views) * taper.square().sum()
+    across = torch.fft.fftfreq(size, device=image.device), torch.fft.rfftfreq(size, device=image.device)
+    ring = (torch.hypot(across[0][:, None], across[1][None, :]) * 2 * SPECTRUM_BINS).long().flatten()
+    ring = ring.clamp(max=SPECTRUM_BINS)  # the corners are left out
+    total = torch.zeros(SPECTRUM_BINS + 1, device=image.device).index_add_(0, ring, power.flatten())
+    count = torch.bincount(ring, minlength=SPECTRUM_BINS + 1)
+    return (total / count)[:SPECTRUM_BINS].clamp_min(1e-3).log()
