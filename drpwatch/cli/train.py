@@ -94,7 +94,7 @@ def detector(
 
     Needs no data: scenes are simulated. An interrupted training goes on with the same command. Beside the
     weights, OUTPUT.run gets the curve of loss and F on held-back scenes (curve.csv, curve.png) and
-    predictions next to the truth (scenes.png; pictures need pip install 'drpwatch[train]').
+    predictions next to the truth (scenes.png; pictures need the extra 'train').
     """
     from drpwatch.pick.device import resolve
     from drpwatch.pick.preprocess import Preprocessing

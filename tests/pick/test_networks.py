@@ -7,17 +7,13 @@ from drpwatch.pick.networks import (
     BORDER_PX,
     CLASSIFIERS,
     DETECTORS,
-    FIELD_JUDGES,
     PATCH_PX,
-    SPECTRUM_BINS,
     Detector,
     Fcrn,
-    FieldJudge,
     build,
     detect_in_tiles,
     fused,
     patches_at,
-    power_spectrum,
 )
 
 
@@ -115,30 +111,3 @@ def test_a_batch_gives_what_single_patches_give(name):
     assert together.shape == (7,)
     assert float((together - alone).abs().max()) < 1e-5
     assert float((together - fused(classifier)(patches)).abs().max()) < 1e-5
-
-
-def test_white_noise_has_a_flat_spectrum_and_waves_a_ring():
-    noise = torch.randn(400, 300, generator=torch.Generator().manual_seed(0))
-    flat = power_spectrum(noise)
-    assert flat.shape == (SPECTRUM_BINS,)
-    assert float(flat.abs().max()) < 0.3
-    wave = torch.sin(2 * np.pi * 0.25 * torch.arange(300))[None, :]
-    assert int((power_spectrum(noise + 3 * wave) - flat).argmax()) == SPECTRUM_BINS // 2
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (20, 90), (64, 64), (65, 129)])
-def test_a_spectrum_of_any_size(shape):
-    assert torch.isfinite(power_spectrum(torch.randn(shape))).all()
-
-
-@torch.inference_mode()
-def test_a_field_judge_compares_a_candidate_with_its_field():
-    torch.manual_seed(0)
-    judge = build(FIELD_JUDGES, "field", FieldJudge().state_dict())
-    told, spectrum = torch.rand(9, 3), torch.randn(SPECTRUM_BINS)
-    odds = judge(told, spectrum)
-    assert odds.shape == (9,)
-    turned = torch.randperm(9)
-    assert torch.allclose(judge(told[turned], spectrum), odds[turned], atol=1e-6)  # order tells nothing
-    assert not torch.allclose(judge(torch.cat([told, told + 1]), spectrum)[:9], odds)  # neighbours do
-    assert judge(told[:1], spectrum).shape == (1,)

@@ -14,7 +14,7 @@ from drpwatch.train.adapt import Adaptation, Seen, adapt, label_by_certainty, lo
 from tests.pick.making import disc_model, discs
 
 PARAMS = PickParams(40.0)
-QUICK = Adaptation(steps=3, batch=16, anchor_scenes=6)
+QUICK = Adaptation(steps=3, batch=16, anchor_scenes=40)
 
 
 def micrograph(seed: int) -> np.ndarray:

@@ -59,4 +59,13 @@ def test_the_threshold_is_best_for_the_mean_example():
     threshold, f = best_threshold([score], judged)
     assert 0.4 < threshold <= 0.6
     assert f == 1
-    assert best_threshold([score], [Judged(blank_example([]), candidates(yx), judged[0].label)])[1] == 0
+
+
+def test_empty_examples_speak_for_a_threshold_that_leaves_them_empty():
+    yx = [(10 * i, 10 * i) for i in range(1, 9)]
+    none = Judged(blank_example([]), candidates(yx), np.zeros(8, np.float32))
+    score = np.array([0.95, 0.8, 0.8, 0.7, 0.7, 0.6, 0.4, 0.3])
+    threshold, f = best_threshold([score], [none])
+    assert threshold > 0.8
+    assert 0.9 < f < 1  # one pick is left at any threshold
+    assert best_threshold([score - 0.2], [none])[1] == 1

@@ -3,21 +3,22 @@ import pytest
 import torch
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.networks import SPECTRUM_BINS
+from drpwatch.pick.field import SPECTRUM_BINS, Background
 from drpwatch.train.field import Field, field_loss, untrained
 from drpwatch.train.fit import Fit, Schedule
 
 
 def field(seed: int) -> Field:
-    """Return candidates that differ in height, half of them particles: or none, which only the spectrum tells."""
+    """Return candidates of some heights, half of them particles, or none: which only the noise twin tells."""
     rng = np.random.default_rng(seed)
     empty = seed % 2
     told = rng.random((40, 3)).astype(np.float32)
     label = (told[:, 0] > 0.5) & (not empty)
-    spectrum = rng.normal(0, 0.1, SPECTRUM_BINS) + (0 if empty else np.linspace(1, 0, SPECTRUM_BINS))
+    twin = rng.random((40, 3)) * (1 if empty else 0.3)
+    spectrum = rng.normal(0, 0.1, SPECTRUM_BINS).astype(np.float32)
     return Field(
         torch.from_numpy(told),
-        torch.from_numpy(spectrum.astype(np.float32)),
+        Background(torch.from_numpy(spectrum), torch.from_numpy(twin.astype(np.float32)), 1.0),
         torch.from_numpy(label.astype(np.float32)),
     )
 
@@ -31,7 +32,7 @@ def test_a_field_judge_learns_to_tell_empty_fields():
     judge = fit.finish()
     with torch.inference_mode():
         for one in fields[30:]:
-            right = (judge(one.told, one.spectrum) > 0) == (one.label > 0.5)
+            right = (judge(one.told, one.background) > 0) == (one.label > 0.5)
             assert right.float().mean() > 0.8
 
 

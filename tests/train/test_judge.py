@@ -5,7 +5,15 @@ import torch
 from drpwatch.errors import UsageError
 from drpwatch.pick.networks import Detector
 from drpwatch.pick.peaks import PeakRule
-from drpwatch.train.judge import Judged, clear_patches, judge, label_by_confidence, label_by_truth
+from drpwatch.train.judge import (
+    Judged,
+    background,
+    clear_patches,
+    judge,
+    label_by_confidence,
+    label_by_truth,
+    picture,
+)
 from tests.train.making import blank_example, candidates, easy_example
 
 
@@ -73,3 +81,23 @@ def test_patches_of_clear_candidates_only():
     assert (patches.count(1), patches.count(0)) == (1, 1)
     with pytest.raises(UsageError, match="found no candidates"):
         clear_patches([Judged(blank_example([]), found, np.full(3, np.nan, np.float32))])
+
+
+def test_a_twin_is_judged_where_it_is_wanted_and_holds_nothing():
+    rule = PeakRule(smooth_sigma=0.15, least_height=0.05, least_prominence=0.01)
+    one = next(judge(Dark(), [easy_example(0)], rule, twins=True))
+    assert one.twin is not None
+    assert one.twin.truths == 0
+    assert not one.twin.label.any()
+    told = background(None, one)
+    assert told.share == 1
+    assert len(told.twin) == len(one.twin.label)
+    assert told.twin[:, 0].max() < one.found.height.min()
+    assert next(judge(Dark(), [easy_example(0)], rule)).twin is None
+
+
+def test_padding_is_no_part_of_the_picture():
+    weight = torch.ones(100, 100)
+    weight[:, :30] = 0
+    weight[80:] = 0
+    assert picture(blank_example([], weight=weight)).shape == (80, 70)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from drpwatch.pick.field import (
+    FIELD_JUDGES,
+    SPECTRUM_BINS,
+    Background,
+    FieldJudge,
+    noise_twin,
+    power_spectrum,
+)
+from drpwatch.pick.networks import build
+from tests.pick.making import discs
+
+
+def test_white_noise_has_a_flat_spectrum_and_waves_a_ring():
+    noise = torch.randn(400, 300, generator=torch.Generator().manual_seed(0))
+    flat = power_spectrum(noise)
+    assert flat.shape == (SPECTRUM_BINS,)
+    assert float(flat.abs().max()) < 0.3
+    wave = torch.sin(2 * np.pi * 0.25 * torch.arange(300))[None, :]
+    assert int((power_spectrum(noise + 3 * wave) - flat).argmax()) == SPECTRUM_BINS // 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 90), (64, 64), (65, 129)])
+def test_a_spectrum_of_any_size(shape):
+    assert torch.isfinite(power_spectrum(torch.randn(shape))).all()
+
+
+def test_a_noise_twin_has_the_spectrum_of_its_field_and_nothing_in_it():
+    yx = [(y, x) for y in range(30, 400, 40) for x in range(30, 400, 40)]
+    field = torch.from_numpy(discs((420, 410), yx, (20, 20)))
+    field = (field - field.mean()) / field.std()
+    twin = noise_twin(field)
+    assert twin.shape == field.shape
+    assert torch.allclose(power_spectrum(twin), power_spectrum(field), atol=0.35)
+    assert abs(skewness(field)) > 0.3 > 5 * abs(skewness(twin))
+    assert torch.equal(twin, noise_twin(field))  # the same field, the same picks
+
+
+def skewness(image: torch.Tensor) -> float:
+    centred = image - image.mean()
+    return float((centred**3).mean() / centred.std() ** 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (31, 800), (447, 449), (1000, 600)])
+def test_a_twin_of_any_size(shape):
+    twin = noise_twin(torch.randn(shape))
+    assert twin.shape == (min(448, shape[0]), min(448, shape[1]))
+    assert torch.isfinite(twin).all()
+
+
+def test_a_blank_field_has_a_blank_twin():
+    assert float(noise_twin(torch.zeros(50, 50)).abs().max()) == 0
+
+
+@pytest.fixture
+def judge() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build(FIELD_JUDGES, "noise-twin", FieldJudge().state_dict())
+
+
+def background(twin: torch.Tensor, share: float = 1.0) -> Background:
+    return Background(torch.zeros(SPECTRUM_BINS), twin, share)
+
+
+@torch.inference_mode()
+def test_a_field_judge_compares_a_candidate_with_its_field_and_with_noise(judge):
+    told, twin = torch.rand(9, 3), torch.rand(5, 3)
+    odds = judge(told, background(twin))
+    assert odds.shape == (9,)
+    turned = torch.randperm(9)
+    assert torch.allclose(
+        judge(told[turned], background(twin)), odds[turned], atol=1e-6
+    )  # order tells nothing
+    assert not torch.allclose(
+        judge(torch.cat([told, told + 1]), background(twin))[:9], odds
+    )  # neighbours do,
+    assert not torch.allclose(judge(told, background(twin + 1)), odds)  # and so does what noise gives,
+    assert not torch.allclose(judge(told, background(twin, 0.5)), odds)  # and on how large an area
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("n", "m"), [(1, 0), (1, 1), (7, 0), (2, 300)])
+def test_few_candidates_or_none_in_noise_are_judged_too(judge, n, m):
+    odds = judge(torch.rand(n, 3), background(torch.rand(m, 3)))
+    assert odds.shape == (n,)
+    assert torch.isfinite(odds).all()
