@@ -36,7 +36,7 @@ from drpwatch.train.shapes import Species
 _CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train nothing
 _VALIDATION_SCENES = 20_000  # and these are looked at while training
 _CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier, and the field judge learns from the others,
-_FIELD_SHARE = 0.25  # on which the classifier is as good as on any it has not seen
+_FIELD_SHARE = 0.6  # on which the classifier is as good as on any it has not seen
 _FIELD_STEPS = 4000
 _FIELD_BATCH = 8
 _FIELD_RATE = 2e-3

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from drpwatch.errors import WeightsError
 from drpwatch.pick.networks import (
@@ -10,11 +11,23 @@ from drpwatch.pick.networks import (
     PATCH_PX,
     Detector,
     Fcrn,
+    UNet,
     build,
     detect_in_tiles,
     fused,
     patches_at,
 )
+
+
+def multiplications_per_pixel(detector: Detector) -> float:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        detector(torch.zeros(1, 1, 256, 256))
+    return counter.get_total_flops() / 2 / 256**2
+
+
+def test_the_u_net_costs_what_the_paper_s_network_costs():
+    assert multiplications_per_pixel(UNet().eval()) == pytest.approx(26_000, rel=0.05)
+    assert multiplications_per_pixel(Fcrn().eval()) == pytest.approx(26_000, rel=0.05)
 
 
 @pytest.fixture(scope="module", params=sorted(DETECTORS))
