@@ -257,7 +257,7 @@ def _field_judge(
     fields = [as_field(classifier, one) for one in judged if len(one.label)]
     torch.manual_seed(recipe.seed)
     network = untrained(fields).to(cooking.kitchen.device)
-    schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=1e-2)
+    schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=0.1)
     return cooking.course.run("field judge", Fit(network, schedule, recipe.seed), field_loss(fields))
 
 
