@@ -197,18 +197,18 @@ def _patches(prepared: PreparedImage, found: Candidates) -> torch.Tensor:
     return patches_at(image, patch_centres(found.yx, image.shape)).half()
 
 
-def label_by_certainty(seen: Seen, info: WeightsInfo, wanted: Adaptation) -> npt.NDArray[np.float32]:
+def label_by_certainty(seen: Seen, wanted: Adaptation) -> npt.NDArray[np.float32]:
     """Label candidates, (n,): 1 surely a particle, 0 surely not, nan unclear.
 
-    The detector's confidence is its part of the score: height and prominence. The general model's
-    probabilities tell how many particles to expect.
+    The detector's confidence is the height of its peak. The general model's probabilities tell how many
+    particles to expect.
 
     Raises
     ------
     UsageError
         There are too few of either kind to learn from.
     """
-    confidence = seen.x[:, :3] @ as_weights(info.calibration)[:3]
+    confidence = seen.x[:, 1]
     best_first = np.argsort(-confidence, kind="stable")
     n, expected = len(confidence), float(seen.probability.sum())
     confident, doubtful = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
@@ -266,7 +266,7 @@ def adapt(
     before, info = picker.weights.classifier, picker.info
     if before is None or info.preprocessing.kind != "robust":
         raise UsageError(f"model {info.name} has no classifier to adapt; use one that 'drpwatch train' made")
-    label = label_by_certainty(seen, info, wanted)
+    label = label_by_certainty(seen, wanted)
     clear = ~np.isnan(label)
     own = Patches(seen.patches[torch.from_numpy(clear)], label[clear])
     anchor = _anchor(picker, wanted, report, stop, workers)

@@ -73,7 +73,7 @@ def test_a_micrograph_that_cannot_be_used_is_told_and_left_out(picker, paths, tm
 
 
 def test_labels_are_of_the_most_and_least_certain(picker, seen):
-    label = label_by_certainty(seen, picker.info, Adaptation())
+    label = label_by_certainty(seen, Adaptation())
     sure, sure_not = label == 1, label == 0
     assert seen.probability[sure].min() >= 0.5 > seen.probability[sure_not].max()
     assert 64 <= sure.sum() <= 0.5 * seen.probability.sum()
@@ -86,10 +86,10 @@ def test_labels_are_of_the_most_and_least_certain(picker, seen):
 def test_too_little_to_be_sure_of_is_one_sentence(picker, seen):
     few = Seen(seen.x[:50], seen.probability[:50], seen.patches[:50], seen.place[:50], {}, seen.diameter_px)
     with pytest.raises(UsageError, match="and 64 of either are needed to adapt to: give more micrographs"):
-        label_by_certainty(few, picker.info, Adaptation())
+        label_by_certainty(few, Adaptation())
     none = Seen(seen.x[:0], seen.probability[:0], seen.patches[:0], seen.place[:0], {}, seen.diameter_px)
     with pytest.raises(UsageError, match="among 0 candidates"):
-        label_by_certainty(none, picker.info, Adaptation())
+        label_by_certainty(none, Adaptation())
 
 
 def test_adapting_changes_the_classifier_alone(picker, seen, tmp_path, monkeypatch):
