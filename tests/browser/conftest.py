@@ -15,7 +15,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: its event loop would be in the way of other tests
 def browser() -> Iterator[playwright.Browser]:
     if CHROMIUM is None:
         pytest.skip("needs a browser: apt-get install chromium")

@@ -204,15 +204,15 @@ class _Session:
 
     def _cut_of(self, name: str, record: sqlite3.Row) -> tuple[float, float] | None:
         """Return diameter and threshold by which a micrograph is picked, if they may be so."""
-        params = json.loads(record["params"])
+        diameter_angstrom, threshold = _picked_with(record)
         thresholds = {DEFAULT_THRESHOLD if one is None else one for one in self._cut.thresholds}
-        if params["diameter_angstrom"] not in self._cut.diameters_angstrom:
-            self._add("wrong parameters", name, f"was picked for {params['diameter_angstrom']} Å")
+        if diameter_angstrom not in self._cut.diameters_angstrom:
+            self._add("wrong parameters", name, f"was picked for {diameter_angstrom} Å")
             return None
-        if record["threshold"] not in thresholds:
-            self._add("wrong parameters", name, f"is cut at {record['threshold']}")
+        if threshold not in thresholds:
+            self._add("wrong parameters", name, f"is cut at {threshold}")
             return None
-        return params["diameter_angstrom"], record["threshold"]
+        return diameter_angstrom, threshold
 
     def _bad(self, name: str, why: str, rows: list[Row]) -> None:
         """A bad file has a reason, and no rows."""
@@ -226,7 +226,10 @@ class _Session:
             self._add("no reason", name, f"is {record['state']} ({record['reason']}); it is {why}")
 
     def _gone(self, name: str, seed: int | None, rows: list[Row]) -> None:
-        """Of a file that was deleted there are the rows of what it was, or none."""
+        """Of a file that was deleted there are the rows of what it was, or none.
+
+        It cannot be picked again, so it may be cut as was usual in its time.
+        """
         record = self._published.get(name)
         if record is None:
             if rows:
@@ -234,8 +237,7 @@ class _Session:
             return
         if seed is None:
             return self._add("stranger", name, "is picked, but never was a micrograph")
-        cut = self._cut_of(name, record)
-        if cut is not None and not _same(rows, _expected(seed, *cut)):
+        if not _same(rows, _expected(seed, *_picked_with(record))):
             self._add("wrong rows", name, "was deleted, and its rows are not what it was")
         return None
 
@@ -351,6 +353,11 @@ def _table(path: Path, block: str) -> gemmi.cif.Block | None:
     except ValueError:
         return None
     return document.find_block(block) if block else document[0] if len(document) == 1 else None
+
+
+def _picked_with(record: sqlite3.Row) -> tuple[float, float]:
+    """Return the diameter and the threshold by which a micrograph was picked."""
+    return json.loads(record["params"])["diameter_angstrom"], record["threshold"]
 
 
 def _expected(seed: int, diameter_angstrom: float, threshold: float) -> list[Row]:

@@ -64,8 +64,8 @@ class Left:
         with self.log.open("a") as log:
             log.write(json.dumps({"session": "s1", "name": name, "is": what, **more}) + "\n")
 
-    def found(self) -> dict[str, int]:
-        return dict(check(self.journal, self.log, {"s1": CUT}, {"s1": "p/"}).counts())
+    def found(self, cut: Cut = CUT) -> dict[str, int]:
+        return dict(check(self.journal, self.log, {"s1": cut}, {"s1": "p/"}).counts())
 
     def edit(self, table: str, change: Callable[[list[str]], list[str]]) -> None:
         """Change the lines of a file, so that its length is what the journal says."""
@@ -181,6 +181,13 @@ def test_a_file_that_moved_and_kept_its_rows(left: Left) -> None:
 def test_parameters_that_nobody_set(left: Left) -> None:
     left.sql("UPDATE params SET json = replace(json, '150.0', '170.0')")
     assert left.found() == {"wrong parameters": 4}
+
+
+def test_what_is_gone_keeps_the_parameters_of_its_time(left: Left) -> None:
+    later = Cut(frozenset({180.0}), frozenset({None}))
+    assert left.found(later) == {"wrong parameters": 4}
+    left.note("other/mic_000.mrc", "gone", seed=5)
+    assert left.found(later) == {"wrong parameters": 3}
 
 
 def test_a_journal_that_differs_from_the_files(left: Left) -> None:
