@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,11 @@ class Background:
     spectrum: torch.Tensor
     twin: torch.Tensor
     share: float
+
+    @classmethod
+    def of(cls, picture: torch.Tensor, twin_image: torch.Tensor, twin: torch.Tensor) -> Self:
+        """Return the background of a picture, (h, w), with what was found in its twin's image, (m, 3)."""
+        return cls(power_spectrum(picture), twin, twin_image.numel() / picture.numel())
 
     def to(self, device: torch.device) -> Background:
         """Return it on a device."""

@@ -12,7 +12,7 @@ import torch
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick.device import faults, memory_bytes, resolve
-from drpwatch.pick.field import Background, noise_twin, power_spectrum
+from drpwatch.pick.field import Background, noise_twin
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import Candidates, find_candidates
 from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
@@ -158,14 +158,10 @@ class Picker:
 
     def _background(self, candidate_map: CandidateMap) -> Background:
         """Return what the field judge is told of a field besides its candidates."""
-        twin = self.twin(candidate_map)
+        prepared, twin = candidate_map.prepared, self.twin(candidate_map)
         found = self.candidates(twin)
-        picture = candidate_map.prepared.image[candidate_map.prepared.inside]
-        return Background(
-            spectrum=power_spectrum(picture),
-            twin=told(features(found, self.log_odds(twin.prepared, found, twin.classifier_batch))),
-            share=twin.prepared.image.numel() / picture.numel(),
-        )
+        x = features(found, self.log_odds(twin.prepared, found, twin.classifier_batch))
+        return Background.of(prepared.image[prepared.inside], twin.prepared.image, told(x))
 
     def memory_bytes(self) -> dict[str, int]:
         """Return the device's memory by kind; empty for a CPU."""

@@ -25,7 +25,7 @@ from drpwatch import __version__
 from drpwatch.errors import MicrographError, UsageError
 from drpwatch.micrograph import PickParams
 from drpwatch.pick import scoring
-from drpwatch.pick.field import Background, power_spectrum
+from drpwatch.pick.field import Background
 from drpwatch.pick.networks import PATCH_PX, patch_centres, patches_at
 from drpwatch.pick.peaks import Candidates
 from drpwatch.pick.picker import CandidateMap, Picker
@@ -69,21 +69,19 @@ class Adaptation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ground:
-    """A micrograph without its candidates: see `field.Background`.
+    """A micrograph without its candidates, as the general model sees it.
 
-    Of the candidates of its noise twin there are `x` (m, 5) features and `patches` (m, 1, 64, 64) float16.
+    `patches` (m, 1, 64, 64) float16 are those of the candidates of its noise twin.
     """
 
-    spectrum: torch.Tensor
-    share: float
-    x: Array
+    background: Background
     patches: torch.Tensor
 
-    def background(self, log_odds: npt.NDArray[Any]) -> Background:
-        """Return what a field judge is told, with a classifier's log-odds (m,) of the twin's candidates."""
-        x = self.x.copy()
-        x[:, 3] = log_odds
-        return Background(self.spectrum, scoring.told(x), self.share)
+    def with_log_odds(self, log_odds: npt.NDArray[np.float32]) -> Background:
+        """Return the background with what another classifier says of the twin's candidates, (m,)."""
+        twin = self.background.twin.clone()
+        twin[:, 2] = torch.from_numpy(log_odds)
+        return replace(self.background, twin=twin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +90,7 @@ class Seen:
 
     `patches` is (n, 1, 64, 64) float16; `place` (n, 3) is the number of the micrograph, so large that no two
     of different micrographs are near, and y and x in particle diameters; `grounds` has the ground of the
-    micrograph for each of these numbers.
+    micrograph for each of these numbers, where the model has a field judge.
     """
 
     x: Array
@@ -164,31 +162,28 @@ def _look_at(
     candidate_map = picker.detect(prepared, params)
     found = picker.candidates(candidate_map)
     x = scoring.features(found, picker.log_odds(prepared, found))
-    ground = _ground(picker, candidate_map)
-    if picker.weights.field_judge is not None:
-        x[:, 4] = scoring.field_log_odds(picker.weights.field_judge, x, ground.background(ground.x[:, 3]))
+    grounds, field_judge = {}, picker.weights.field_judge
+    if field_judge is not None:
+        ground = grounds[_APART * number] = _ground(picker, candidate_map)
+        x[:, 4] = scoring.field_log_odds(field_judge, x, ground.background)
     place = np.column_stack([np.full(len(x), _APART * number), found.yx / prepared.diameter_px])
     return Seen(
         x=x,
         probability=scoring.probability(x, picker.info.calibration),
         patches=_patches(prepared, found),
         place=place,
-        grounds={_APART * number: ground},
+        grounds=grounds,
         diameter_px=prepared.diameter_px,
     )
 
 
 def _ground(picker: Picker, candidate_map: CandidateMap) -> Ground:
     """Look at a micrograph's noise twin."""
-    twin = picker.twin(candidate_map)
+    prepared, twin = candidate_map.prepared, picker.twin(candidate_map)
     found = picker.candidates(twin)
-    picture = candidate_map.prepared.image[candidate_map.prepared.inside]
-    return Ground(
-        spectrum=power_spectrum(picture),
-        share=twin.prepared.image.numel() / picture.numel(),
-        x=scoring.features(found, picker.log_odds(twin.prepared, found)),
-        patches=_patches(twin.prepared, found),
-    )
+    told = scoring.told(scoring.features(found, picker.log_odds(twin.prepared, found)))
+    background = Background.of(prepared.image[prepared.inside], twin.prepared.image, told)
+    return Ground(background, _patches(twin.prepared, found))
 
 
 def _patches(prepared: PreparedImage, found: Candidates) -> torch.Tensor:
@@ -340,7 +335,7 @@ def _adapted_features(classifier: torch.nn.Module, field_judge: torch.nn.Module 
     if field_judge is not None:
         for number, ground in seen.grounds.items():
             here = seen.place[:, 0] == number
-            background = ground.background(log_odds(classifier, ground.patches))
+            background = ground.with_log_odds(log_odds(classifier, ground.patches))
             x[here, 4] = scoring.field_log_odds(field_judge, x[here], background)
     return x
 

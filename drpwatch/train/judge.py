@@ -17,7 +17,7 @@ from torch import nn
 
 from drpwatch.errors import UsageError
 from drpwatch.pick import scoring
-from drpwatch.pick.field import Background, noise_twin, power_spectrum
+from drpwatch.pick.field import Background, noise_twin
 from drpwatch.pick.networks import Detector, detect_in_tiles, patch_centres, patches_at
 from drpwatch.pick.peaks import Candidates, PeakRule, find_candidates
 from drpwatch.pick.scoring import Array
@@ -207,6 +207,5 @@ def features(classifier: nn.Module | None, one: Judged, field_judge: nn.Module |
 def background(classifier: nn.Module | None, one: Judged) -> Background:
     """Return what a field judge is told of an example besides its candidates; its twin must have been judged."""
     assert one.twin is not None
-    image = picture(one.example)
-    twin = scoring.told(features(classifier, one.twin))
-    return Background(power_spectrum(image), twin, one.twin.example.image.numel() / image.numel())
+    found = scoring.told(features(classifier, one.twin))
+    return Background.of(picture(one.example), one.twin.example.image, found)
