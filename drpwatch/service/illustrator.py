@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 from drpwatch.config import Page
 from drpwatch.errors import DrpwatchError
 from drpwatch.micrograph import Pictures, ReadyMicrograph
+from drpwatch.service.aside import Aside
 from drpwatch.service.channel import Channel
 from drpwatch.service.publish import Publisher
 from drpwatch.session.journal import Journal
@@ -14,24 +13,22 @@ from drpwatch.session.thumbnails import Thumbnails
 
 LOOP = "illustrator"
 _PLACES = 4
-_ENDS_WITHIN_S = 1.0
 _BYTES_PER_MB = 1_000_000
 
 
-class Illustrator:
+class Illustrator(Aside):
     """Takes pictures as long as there is room, and writes them in a thread of its own.
 
     A disk that is slow costs pictures, and one that hangs leaves the thread behind when the daemon ends.
     """
 
     def __init__(self, journal: Journal, config: Page, publisher: Publisher) -> None:
+        super().__init__(LOOP)
         self._journal = journal
         self._config = config
         self._publisher = publisher
         self._pictures: Channel[tuple[ReadyMicrograph, Pictures]] = Channel(_PLACES)
         self._albums: dict[str, Thumbnails] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=LOOP, daemon=True)
 
     @property
     def has_room(self) -> bool:
@@ -42,16 +39,6 @@ class Illustrator:
         """Have pictures written soon; where there is no room they are left out. For one thread only."""
         if self.has_room:
             self._pictures.put((ready, pictures), self._stop)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; what is not written by then never is."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_ENDS_WITHIN_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():

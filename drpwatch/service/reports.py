@@ -9,6 +9,7 @@ import structlog
 
 from drpwatch.errors import DrpwatchError, OutputError
 from drpwatch.report.making import make_report
+from drpwatch.service.aside import Aside
 from drpwatch.session import disk
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import SessionState
@@ -21,10 +22,9 @@ REPORT = "report.html"
 _LOOK_S = 1.0
 _LATELY_S = 86_400.0  # a session that ended so long before the daemon began needs no report now
 _TURN_WITHIN_S = 20.0
-_ENDS_WITHIN_S = 1.0
 
 
-class Reports:
+class Reports(Aside):
     """Makes reports, one at a time; a thread of its own sees to those of completed sessions.
 
     A report reads micrographs, so a file server that hangs can hold it up, and nothing else.
@@ -36,12 +36,11 @@ class Reports:
     """
 
     def __init__(self, journal: Journal, now: Callable[[], float]) -> None:
+        super().__init__("reports")
         self._journal = journal
         self._now = now
         self._turn = threading.Lock()
         self._done: set[tuple[int, float]] | None = None  # session and time of its end; None: not looked yet
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
 
     def make(self, name: str) -> bytes:
         """Return the report of a session; callable from any thread.
@@ -61,16 +60,6 @@ class Reports:
             return make_report(self._journal.path, name)
         finally:
             self._turn.release()
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread; a report that is not written by then is left out."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_ENDS_WITHIN_S)
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_S):
