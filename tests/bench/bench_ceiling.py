@@ -11,10 +11,8 @@ nor these labels can give.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from drpwatch.pick.weights import Calibration, Weights
 from drpwatch.train.fit import Fit, Mixture, Schedule, detector_loss
 from drpwatch.train.owned import OwnMicrograph, own_examples
 from tests.bench.bench_quality import table
+from tests.bench.options import suite_options
 
 CROP_PX = 160
 RATE = 5e-4
@@ -76,13 +75,7 @@ def figures(found: Measured) -> list[str]:
 
 def main() -> None:
     """Run the bench and print its table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--suite", type=Path, required=True)
-    parser.add_argument("--model", default="general")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
+    parser = suite_options(__doc__)
     parser.add_argument("--steps", type=int, default=400)
     given = parser.parse_args()
     picker = Picker.load(given.model, given.device, given.threads)

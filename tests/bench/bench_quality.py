@@ -11,7 +11,6 @@ version's, of the larger number of the two.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from drpwatch.assess.datasets import DataSet, find_data_sets, read_data_set
 from drpwatch.assess.suite import measure, read_pixels
 from drpwatch.pick.picker import Picker
+from tests.bench.options import suite_options
 from tests.real import making, robustness
 
 FACTORS = {"exact": 1.0, "20 % too small": 0.8, "20 % too large": 1.2}
@@ -72,13 +72,7 @@ def same_picks(picker: Picker, data_sets: list[DataSet]) -> str:
 
 def main() -> None:
     """Run the bench and print its tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--suite", type=Path)
-    parser.add_argument("--model", default="general")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
+    parser = suite_options(__doc__, required=False)
     parser.add_argument("--limit", type=int, help="only so many micrographs of each set")
     given = parser.parse_args()
     if given.suite is None and not making.available():

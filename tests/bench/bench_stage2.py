@@ -12,13 +12,11 @@ median number of picks.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from drpwatch.assess.datasets import DataSet, find_data_sets, read_data_set
 from drpwatch.assess.suite import measure
@@ -31,6 +29,7 @@ from drpwatch.train.calibrate import calibrate
 from drpwatch.train.judge import judge
 from drpwatch.train.scenes import Studio, simulate_scenes
 from tests.bench.bench_quality import table
+from tests.bench.options import suite_options
 
 SCENES = range(40_000, 40_120)
 
@@ -71,13 +70,7 @@ def figure(picker: Picker, data_set: DataSet) -> str:
 
 def main() -> None:
     """Run the bench and print its table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--suite", type=Path, required=True)
-    parser.add_argument("--model", default="general")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
+    parser = suite_options(__doc__)
     parser.add_argument("--limit", type=int, help="only so many micrographs of each set")
     given = parser.parse_args()
     picker = Picker.load(given.model, given.device, given.threads)

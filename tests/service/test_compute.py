@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,24 +10,8 @@ from drpwatch.errors import DeviceFault
 from drpwatch.service import device
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.fake_picker import FakePickers
-from tests.service.test_pipeline import Plant
-from tests.session.faults import faulty_disk
+from tests.service.plant import Plant
 from tests.support import eventually
-
-
-@pytest.fixture
-def pickers() -> FakePickers:
-    return FakePickers()
-
-
-@pytest.fixture
-def plant(tmp_path: Path, pickers: FakePickers) -> Iterator[Plant]:
-    made = Plant(tmp_path, pickers)
-    with faulty_disk(made.faults):
-        yield made
-        made.faults.disarm()
-        assert made.pipeline.stop(10)
-        made.journal.close()
 
 
 def page(plant: Plant) -> str:

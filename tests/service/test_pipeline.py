@@ -2,82 +2,21 @@
 
 import json
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from drpwatch.config import Config, Watch
 from drpwatch.errors import DeviceFault, DeviceNotReady, JournalError, SessionError, WeightsError
-from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
 from drpwatch.service import device
 from drpwatch.service.api import build_app
-from drpwatch.service.clock import Clock
 from drpwatch.service.control import SessionRequest
 from drpwatch.service.metrics import Metrics
-from drpwatch.service.pipeline import Pipeline
-from drpwatch.service.publish import Publisher
-from drpwatch.service.sessions import Sessions
-from drpwatch.service.settings import Settings
 from tests.daemon.fake_picker import FakePickers, sha256_of
-from tests.daemon.rig import write_image
-from tests.session.faults import Faults, FaultyJournal, faulty_disk
+from tests.service.plant import Plant
 from tests.support import eventually
-
-
-class Plant:
-    """A pipeline and its control, on one session."""
-
-    def __init__(self, root: Path, pickers: FakePickers) -> None:
-        self.root, self.pickers = root, pickers
-        self.mics = root / "mics"
-        self.mics.mkdir()
-        self.faults = Faults()
-        self.journal = FaultyJournal(root / "journal.db", self.faults)
-        config = Config(watch=Watch(poll_interval_s=0.1, settle_s=0.1))
-        self.ahead_s = 0.0  # of the wall clock
-        clock = Clock(wall=lambda: time.time() + self.ahead_s)
-        publisher = Publisher(Metrics(), clock)
-        self.pipeline = Pipeline(self.journal, config, pickers, publisher, clock)
-        self.control = Sessions(self.journal, self.pipeline, publisher, clock, Settings(config, None))
-
-    def start(self, **params: object) -> None:
-        self.pipeline.start()
-        self.control.start_session(SessionRequest("s1", self.mics, PickParams(150.0, **params)))
-
-    def write(self, name: str, seed: int = 1) -> None:
-        write_image(self.mics / f".{name}", seed)
-        (self.mics / f".{name}").rename(self.mics / name)
-
-    def recorded(self, picked: int, failed: int = 0) -> None:
-        def done() -> bool:
-            counts = self.control.session("s1").micrographs
-            return (counts.picked, counts.failed) == (picked, failed)
-
-        eventually(done, 10, f"{picked} picked and {failed} failed: {self.control.session('s1')}")
-
-    def rows(self) -> list[str]:
-        path = self.root / "drpwatch/s1/particles.star"
-        return sorted(set(star.read(path)["particles"].column("rlnMicrographName")))
-
-
-@pytest.fixture
-def pickers() -> FakePickers:
-    return FakePickers()
-
-
-@pytest.fixture
-def plant(tmp_path: Path, pickers: FakePickers) -> Iterator[Plant]:
-    made = Plant(tmp_path, pickers)
-    with faulty_disk(made.faults):
-        yield made
-        made.faults.disarm()
-        assert made.pipeline.stop(10)
-        made.journal.close()
 
 
 def test_an_error_that_nobody_foresaw_fails_one_micrograph(plant: Plant, pickers: FakePickers) -> None:

@@ -14,49 +14,11 @@ from drpwatch.errors import OutputError
 from tests.session.bench import Bench
 from tests.session.conftest import MEMORY
 from tests.session.faults import MODES, Died, faulty_disk
-
-NAMES = ("a.mrc", "grid 1/b.mrc", "grid 2/b.mrc")
-
-
-def _first(bench: Bench) -> None:
-    """The very first picks: directory and tables come into being."""
-    bench.appear("grid 1/b.mrc", 1)
-
-
-def _next(bench: Bench) -> None:
-    """Rows are appended below others."""
-    bench.appear("a.mrc", 1)
-    bench.drain()
-    bench.appear("grid 1/b.mrc", 3)
-
-
-def _rewritten(bench: Bench) -> None:
-    """Rows in the middle are replaced."""
-    for name in NAMES:
-        bench.appear(name, 1)
-    bench.drain()
-    bench.appear("grid 1/b.mrc", 2)
-
-
-def _rewritten_as_blank(bench: Bench) -> None:
-    """Rows in the middle go away, after picking."""
-    for name in NAMES:
-        bench.appear(name, 1)
-    bench.drain()
-    bench.appear("a.mrc", 6)
-
-
-def _rejected(bench: Bench) -> None:
-    """Rows in the middle go away, before picking."""
-    for name in NAMES:
-        bench.appear(name, 1)
-    bench.drain()
-    bench.reject("a.mrc")
-    bench.appear("c.mrc", 1)
+from tests.session.scenes import NAMES, first, following, rejected, rewritten, rewritten_as_blank
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("scene", [_first, _next, _rewritten, _rewritten_as_blank, _rejected])
+@pytest.mark.parametrize("scene", [first, following, rewritten, rewritten_as_blank, rejected])
 def test_every_point_of_failure(scene, mode: str, scratch: Path) -> None:
     at, struck = 0, True
     while struck:
@@ -84,7 +46,7 @@ def test_every_point_of_failure_of_a_rebuild(mode: str, scratch: Path) -> None:
         root.mkdir()
         bench = Bench(root)
         with faulty_disk(bench.faults):
-            _rewritten(bench)
+            rewritten(bench)
             bench.drain()
             before = bench.contents()
             bench.faults.arm(at, mode)

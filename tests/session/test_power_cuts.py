@@ -10,28 +10,11 @@ from drpwatch.session import disk
 from tests.session.bench import Bench
 from tests.session.faults import Died, faulty_disk
 from tests.session.plug import PluggedOs
-from tests.session.test_crashes import NAMES
-
-
-def _first(bench: Bench) -> None:
-    bench.appear("grid 1/b.mrc", 1)
-
-
-def _next(bench: Bench) -> None:
-    bench.appear("a.mrc", 1)
-    bench.drain()
-    bench.appear("grid 1/b.mrc", 3)
-
-
-def _rewritten(bench: Bench) -> None:
-    for name in NAMES:
-        bench.appear(name, 1)
-    bench.drain()
-    bench.appear("grid 1/b.mrc", 2)
+from tests.session.scenes import first, following, rewritten
 
 
 @pytest.mark.parametrize(("names_kept", "data_kept"), [(False, False), (True, False), (False, True)])
-@pytest.mark.parametrize("scene", [_first, _next, _rewritten])
+@pytest.mark.parametrize("scene", [first, following, rewritten])
 def test_a_power_cut_at_every_point(
     scene, names_kept: bool, data_kept: bool, scratch: Path, monkeypatch
 ) -> None:
@@ -66,7 +49,7 @@ def test_a_power_cut_at_every_point(
 def test_rows_are_durable_before_they_are_recorded(scratch: Path) -> None:
     """Although a table that lost its end would be written anew from the journal."""
     bench = Bench(scratch)
-    _next(bench)
+    following(bench)
     ready = bench.take()
     assert ready is not None
     with faulty_disk(bench.faults):
