@@ -32,10 +32,11 @@ def measure(count: int, model: str, device: str, folder: Path) -> dict[str, Any]
     for number in range(count + 1):
         pixels = micrograph(number)
         times = [time.perf_counter()]
-        prepared = picker.prepare(pixels, (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), params)
+        uploaded = picker.upload(pixels)
+        prepared = picker.prepare(uploaded, (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), params)
         picker.choose(picker.detect(prepared, params))
         times.append(time.perf_counter())
-        pictures = picker.draw(pixels, prepared)
+        pictures = picker.draw(uploaded, prepared)
         times.append(time.perf_counter())
         album.write(f"{number}.mrc", pictures)
         times.append(time.perf_counter())
