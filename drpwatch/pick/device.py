@@ -44,6 +44,12 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     return torch.device(device)
 
 
+def settle_on(device: torch.device) -> None:
+    """Make a GPU the one that this thread's work goes to where no other is named."""
+    if device.index is not None:
+        torch.cuda.set_device(device)
+
+
 @contextmanager
 def faults() -> Iterator[None]:
     """Turn errors of the device into ours.
