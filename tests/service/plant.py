@@ -40,7 +40,8 @@ class Plant:
 
     def start(self, **params: object) -> None:
         self.pipeline.start()
-        self.control.start_session(SessionRequest("s1", self.mics, PickParams(150.0, **params)))
+        given = {"diameter_angstrom": 150.0, **params}
+        self.control.start_session(SessionRequest("s1", self.mics, PickParams(**given)))
 
     def write(self, name: str, seed: int = 1) -> None:
         write_image(self.mics / f".{name}", seed)
