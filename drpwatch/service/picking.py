@@ -63,8 +63,8 @@ class Picking:
     ) -> None:
         self.name = name
         self._device = device
-        self._news = news
-        self._seat = seat
+        self.news = news
+        self.seat = seat
         self._model = model
         self._loaded = loaded
         self._outcomes = outcomes
@@ -110,8 +110,8 @@ class Picking:
                     break
         except DeviceFault as error:
             abandon.set()  # from here on nothing of this process is recorded
-            fault = type(error)(self._news.sentence(str(error)))
-            self._seat.fail(fault)
+            fault = type(error)(self.news.sentence(str(error)))
+            self.seat.fail(fault)
             self._device.fail(fault)
             raise fault from error
         self._heartbeats.end(self.name)
@@ -141,7 +141,7 @@ class Picking:
         try:
             outcome = self._pick(item, abandon)
         except DeviceNotReady as error:
-            self._seat.leave()
+            self.seat.leave()
             lost = str(error)
         self._give_back(item)
         if outcome is None or not self._outcomes.put(outcome, abandon):
@@ -160,10 +160,10 @@ class Picking:
         except WeightsError as error:
             self._weights_failed(ready.session, str(error))
             return None
-        if not self._seat.take(ready, abandon, self._beat):
+        if not self.seat.take(ready, abandon, self._beat):
             return None
         outcome = self._pick_with(picker, item)
-        self._seat.leave()
+        self.seat.leave()
         return outcome
 
     def _pick_with(self, picker: Picker, item: Loaded) -> Outcome:
@@ -188,8 +188,8 @@ class Picking:
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
         self._device.worked()
         on_device_s = sum(seconds for stage, seconds in outcome.seconds.items() if stage != "read")
-        self._news.picked(on_device_s, self._tiles.last_px, picker.memory_bytes())
-        return replace(outcome, device=self._news.label)
+        self.news.picked(on_device_s, self._tiles.last_px, picker.memory_bytes())
+        return replace(outcome, device=self.news.label)
 
     def _draw(self, picker: Picker, item: Loaded, prepared: Any) -> bool:
         """Have pictures of a micrograph made; that they cannot be made fails nothing."""

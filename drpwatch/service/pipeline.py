@@ -182,16 +182,17 @@ class Pipeline:
     def check_time(self) -> None:
         """Fail where one micrograph is on a device for too long: nothing but a new process frees it."""
         now_s = self._clock.monotonic()
-        for seat, limit in zip(self.flight.seats, self._time_limits, strict=True):
-            aboard = seat.aboard
+        for picking, limit in zip(self.pickings, self._time_limits, strict=True):
+            aboard = picking.seat.aboard
             if limit.is_over(aboard, now_s) and self.failure is None:
                 assert aboard is not None
                 self._abandon.set()
-                fault = PickingHangs(
+                sentence = (
                     f"{aboard.session}: {aboard.name} was on the device for more than"
                     f" {limit.limit_s:g} s (pick.time_limit_s)"
                 )
-                seat.fail(fault)
+                fault = PickingHangs(picking.news.sentence(sentence))
+                picking.seat.fail(fault)
                 self.failure = fault
 
     def stop(self, within_s: float) -> bool:
