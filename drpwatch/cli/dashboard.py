@@ -31,6 +31,7 @@ class Snapshot:
     sessions: tuple[Json, ...] = ()
     detail: Json | None = None  # the session that is shown in full
     not_ready: tuple[str, ...] = ()  # why micrographs are not picked and recorded
+    notes: tuple[str, ...] = ()  # what is wrong while they are
     unreachable: str | None = None
 
 
@@ -43,7 +44,7 @@ def draw(shown: Snapshot, width: int, height: int) -> RenderableType:
     else:
         parts.append(Text("no sessions yet: drpwatch session start NAME --watch DIR --diameter-angstrom D"))
     if shown.detail is not None:
-        left = height - 4 - len(shown.sessions) - len(shown.not_ready)
+        left = height - 4 - len(shown.sessions) - len(shown.not_ready) - len(shown.notes)
         name = Text(f"{shown.detail['name']}: {shown.detail['state']}", "bold")
         parts.append(Panel(_session(shown.detail, width - _FRAME, left), title=name, title_align="left"))
     # What was known before is still to be read, but as such.
@@ -76,6 +77,8 @@ def _head(shown: Snapshot) -> Text:
             head.append(f"\n! {printable(reason)}", "yellow")
     else:
         head.append("  ready", "green")
+        for note in shown.notes:
+            head.append(f"\n! {printable(note)}", "yellow")
     return head
 
 

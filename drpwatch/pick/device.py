@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,9 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
+    os.environ.setdefault(
+        "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+    )  # GPUs have the numbers that nvidia-smi gives them
     if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
@@ -45,6 +49,12 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     except RuntimeError as error:
         raise DeviceNotReady(f'device "{device}": {first_line(error)}') from error
     return torch.device(device)
+
+
+def settle_on(device: torch.device) -> None:
+    """Make a GPU the one that this thread's work goes to where no other is named."""
+    if device.index is not None:
+        torch.cuda.set_device(device)
 
 
 @contextmanager

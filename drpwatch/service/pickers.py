@@ -67,8 +67,11 @@ class Picker(Protocol):
 class PickerFactory(Protocol):
     """Where pickers come from; a fake one keeps tests away from torch."""
 
-    def __call__(self, weights_sha256: str) -> Picker:
-        """Load weights that were pinned; raises WeightsError or DeviceNotReady."""
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
+        """Load weights that were pinned, onto a device; raises WeightsError or DeviceNotReady.
+
+        Called in the device's picking thread; `device` counts from 0 those that are configured.
+        """
         ...
 
     def pin(self, model: str) -> PinnedWeights:

@@ -41,6 +41,7 @@ incomplete_after_s = 2.0
 [pick]
 time_limit_s = 10.0
 canary_every_s = 5.0
+devices = {devices}
 """
 _END_WITHIN_S = 30.0
 _CRASHES = 1000  # on poisoned micrographs, two for each time that one is picked
@@ -81,6 +82,7 @@ class Campaign:
         rate_hz: float,
         pace_s: float,
         leave_out: frozenset[str] = frozenset(),
+        devices: int = 1,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._root = root
@@ -93,7 +95,7 @@ class Campaign:
         }
         (root / "levers").mkdir()
         self._config = root / "config.toml"
-        self._config.write_text(_CONFIG.format(root=root, port=free_port()))
+        self._config.write_text(_CONFIG.format(root=root, port=free_port(), devices=["cpu"] * devices))
         self._microscope_log = root / "microscope.jsonl"
         self._supervisor = Supervisor(
             ["-m", "tests.campaign.daemon", str(self._config), str(root / "levers")],

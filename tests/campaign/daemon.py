@@ -60,7 +60,7 @@ class Pickers:
 
     faults: Faults
 
-    def __call__(self, weights_sha256: str) -> Picker:
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
         self.check_ready()
         return Picker(self, weights_sha256)
 

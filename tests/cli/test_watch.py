@@ -86,6 +86,7 @@ def test_what_is_wrong_stands_above_what_was_known(control):
     said = screen(control, unreachable="no daemon listens there")
     assert said.index("no daemon listens there; trying again") < said.index("apo1: running")
     assert "not ready\n! no GPU" in screen(control, not_ready=("no GPU",))
+    assert "ready\n! cuda:1: no GPU" in screen(control, notes=("cuda:1: no GPU",))
 
 
 def test_a_sparkline_grows_to_the_right():
@@ -96,11 +97,11 @@ def test_a_sparkline_grows_to_the_right():
 
 
 def test_without_a_terminal_it_is_printed_once(daemon, control, capsys):
-    control.ready = Health(("the device is not ready",))
+    control.ready = Health(("the device is not ready",), ("a note",))
     assert main(["watch"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("NAME ")
-    assert "! the device is not ready" in said
+    assert "! the device is not ready\n  ! a note\n" in said
     assert "session apo1: running" in said
     assert main(["watch", "old"]) == 0
     assert "session old: completed" in capsys.readouterr().out

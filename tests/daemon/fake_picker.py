@@ -50,17 +50,19 @@ class FakePickers:
     started: float = field(default_factory=time.monotonic)
     gate: threading.Event | None = None  # detect waits for it
     device: FakeDevice = field(default_factory=FakeDevice)
+    others: list[FakeDevice] = field(default_factory=list)  # behind the first one
     released: int = 0
     loaded: list[str] = field(default_factory=list)  # SHA-256 of all weights that were loaded, in order
 
-    def __call__(self, weights_sha256: str) -> FakePicker:
-        self.device.use()
-        if time.monotonic() - self.started < self.not_ready_s:
+    def __call__(self, weights_sha256: str, device: int) -> FakePicker:
+        fake = [self.device, *self.others][device]
+        fake.use()
+        if fake.is_away or time.monotonic() - self.started < self.not_ready_s:
             raise DeviceNotReady("the fake device is not there yet")
         if weights_sha256 == sha256_of("mine") and "mine" not in self.models:
             raise WeightsError("the copy of these weights is gone")
         self.loaded.append(weights_sha256)
-        return FakePicker(self, weights_sha256)
+        return FakePicker(self, fake, weights_sha256)
 
     def release(self) -> None:
         self.released += 1
@@ -91,23 +93,24 @@ class FakePicker:
     """A loaded model."""
 
     of: FakePickers
+    device: FakeDevice
     weights_sha256: str
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
 
     def upload(self, pixels: npt.NDArray[Any]) -> FakeUploaded:
-        self.of.device.use()
+        self.device.use()
         return FakeUploaded(pixels)
 
     def prepare(
         self, uploaded: FakeUploaded, pixel_size_yx: tuple[float, float], params: PickParams
     ) -> npt.NDArray[Any]:
-        self.of.device.step("prepare", uploaded.pixels)
+        self.device.step("prepare", uploaded.pixels)
         return uploaded.pixels
 
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         if prepared.shape != SHAPE_YX:  # the canary is picked whenever the daemon likes
             self._detect()
-        self.of.device.step("detect", prepared, tile_px)
+        self.device.step("detect", prepared, tile_px)
         return prepared, params
 
     def _detect(self) -> None:
@@ -125,9 +128,9 @@ class FakePicker:
         return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:
-        return self.of.device.memory_bytes()
+        return self.device.memory_bytes()
 
     def choose(self, candidate_map: Any) -> Picks:
         pixels = candidate_map[0]
-        self.of.device.step("choose", pixels)
-        return self.of.device.computed(pixels, picks_of(*candidate_map, self.weights_sha256))
+        self.device.step("choose", pixels)
+        return self.device.computed(pixels, picks_of(*candidate_map, self.weights_sha256))

@@ -77,7 +77,7 @@ def test_a_micrograph_that_kills_the_process_twice_is_quarantined(rig: Rig) -> N
     quarantined(rig, "segmentation fault")
     assert crashes(rig, "signal") == 2
     last = rig.events("previous_crash")[-1]
-    assert (last["kind"], last["micrograph"]) == ("signal", "b.mrc")
+    assert (last["kind"], last["micrographs"]) == ("signal", ["b.mrc"])
     assert "fake_device.py" in last["last_words"]  # where it was
     with suppress(DaemonUnreachable):  # it may be gone before it answers
         assert rig.control.ask("s1", "repick", {"which": "failed"})["count"] == 1
@@ -136,7 +136,9 @@ def test_a_device_that_computes_something_else_is_not_used_any_more(rig: Rig) ->
     rig.picked(3)
     rig.check({**GOOD, "b.mrc": BAD_SEED})
     eventually(
-        lambda: 'canary_checks_total{result="same"} 3.0' in rig.get("/metrics")[1], 10, "it is checked"
+        lambda: 'canary_checks_total{device="auto",result="same"} 3.0' in rig.get("/metrics")[1],
+        10,
+        "it is checked",
     )
     assert rig.stop() == 0
 
@@ -151,7 +153,7 @@ def test_an_end_that_was_asked_for_and_a_kill_are_no_fault_of_a_micrograph(rig: 
     rig.kill()
     rig.start("--pick-s", "60")
     (crash,) = rig.events("previous_crash")
-    assert (crash["kind"], crash["micrograph"]) == ("killed", "a.mrc")
+    assert (crash["kind"], crash["micrographs"]) == ("killed", ["a.mrc"])
     eventually(lambda: b"a.mrc" in mark.read_bytes(), 10, "it is tried again")
     rig.config.write_text(rig.config.read_text().replace("stop_timeout_s = 10.0", "stop_timeout_s = 0.5"))
     rig.kill()
@@ -172,7 +174,7 @@ def test_the_device_is_released_when_nothing_is_to_be_picked(rig: Rig) -> None:
     rig.start_session()
     eventually(lambda: rig.events("device_released"), 10, "released")
     page = rig.get("/metrics")[1]
-    assert "drpwatch_device_released 1.0" in page
+    assert 'drpwatch_device_released{device="auto"} 1.0' in page
     assert "drpwatch_model_info{" not in page
     assert rig.get("/readyz")[0] == 200
     for number in (1, 2):
@@ -194,7 +196,7 @@ def test_micrographs_queue_until_the_device_is_there(rig: Rig) -> None:
     status, text = rig.get("/readyz")
     if time.monotonic() - began_s < 4.5:  # else this machine is too busy to see it
         assert (status, "the fake device is not there yet" in text) == (503, True)
-        assert "drpwatch_device_ready 0.0" in rig.get("/metrics")[1]
+        assert 'drpwatch_device_ready{device="auto"} 0.0' in rig.get("/metrics")[1]
     rig.picked(2)
     rig.check(GOOD)
     assert rig.get("/readyz")[0] == 200

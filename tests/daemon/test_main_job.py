@@ -128,7 +128,7 @@ def test_a_missing_watch_directory_is_waited_for(rig: Rig) -> None:
     rig.watch_dir().mkdir(parents=True)
     rig.write("a.mrc", 1)
     rig.picked(1)
-    assert rig.get("/readyz") == (200, '{"healthy":true,"reasons":[]}')
+    assert rig.get("/readyz") == (200, '{"healthy":true,"reasons":[],"notes":[]}')
 
 
 def test_files_queue_until_the_device_is_there(rig: Rig) -> None:
@@ -168,4 +168,4 @@ def test_metrics_tell_what_was_done(rig: Rig) -> None:
     page = rig.get("/metrics")[1]
     assert 'drpwatch_micrographs_total{outcome="picked",session="s1"} 3.0' in page
     assert 'drpwatch_stage_seconds_count{stage="record"} 3.0' in page
-    assert "drpwatch_device_ready 1.0" in page
+    assert 'drpwatch_device_ready{device="auto"} 1.0' in page

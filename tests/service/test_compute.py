@@ -27,7 +27,7 @@ def test_with_little_memory_it_is_picked_in_smaller_tiles(plant: Plant, pickers:
     plant.recorded(2)
     assert pickers.device.tiles == [512, 256, 128, 128]  # the second one begins with what worked
     assert 'drpwatch_errors_total{kind="memory"} 2.0' in page(plant)
-    assert "drpwatch_tile_px 128.0" in page(plant)
+    assert 'drpwatch_tile_px{device="auto"} 128.0' in page(plant)
     assert plant.rows() == ["a.mrc", "b.mrc"]
 
 
@@ -103,9 +103,9 @@ def test_what_waits_for_the_disk_when_the_device_fails_is_not_written(
 
 def test_a_device_that_lies_is_not_ready_and_ends_the_pipeline(plant: Plant, pickers: FakePickers) -> None:
     pickers.device = FakeDevice(wrong_from=2)
-    plant.pipeline.picking._device._canary._every_s = 0.1
+    plant.pipeline.pickings[0]._device._canary._every_s = 0.1
     plant.start()
     eventually(lambda: plant.pipeline.failure is not None, 10, "the pipeline fails")
     assert "the picks of the canary micrograph moved" in plant.control.readiness().reasons[0]
-    assert "drpwatch_device_ready 0.0" in page(plant)
-    assert 'drpwatch_canary_checks_total{result="moved"} 1.0' in page(plant)
+    assert 'drpwatch_device_ready{device="auto"} 0.0' in page(plant)
+    assert 'drpwatch_canary_checks_total{device="auto",result="moved"} 1.0' in page(plant)

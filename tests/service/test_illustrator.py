@@ -118,7 +118,7 @@ def test_a_picture_that_cannot_be_drawn_fails_no_micrograph(
     one = atelier()
     one.write(2)
     one.picked(2)
-    assert one.pipeline.picking.not_ready is None
+    assert one.pipeline.not_ready is None
     assert not (one.out / FOLDER).exists()
 
 
