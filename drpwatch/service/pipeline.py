@@ -96,9 +96,9 @@ class Pipeline:
 
     def _picking(self, number: int, config: Pick) -> Picking:
         """Return what picks on one device; they are numbered from 0."""
-        label = config.device_labels[number]
-        name = f"{PICKER}-{label}"
-        news = DeviceNews(label, self._publisher, is_one_of_several=len(config.device_labels) > 1)
+        label, several = config.device_labels[number], len(config.device_labels) > 1
+        name = f"{PICKER}-{label}" if several else PICKER
+        news = DeviceNews(label, self._publisher, is_one_of_several=several)
         device = Device(
             number,
             self.factory,
