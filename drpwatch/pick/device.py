@@ -1,11 +1,14 @@
-"""Which device picks, and what its errors mean."""
+"""Which device picks, what its errors mean, and how numbers come from it to the host with one wait."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from drpwatch.cores import usable_cores
@@ -75,6 +78,45 @@ def faults() -> Iterator[None]:
     if full:
         release()
         raise DeviceOutOfMemory(f"out of memory on the device: {full}")
+
+
+def exact_arithmetic() -> None:
+    """Have a GPU compute float32 as float32, and find out once which way is quickest for each shape.
+
+    TF32, PyTorch's default for convolutions, has no more digits than float16. Shapes are few, and run once
+    before anything is picked.
+    """
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = True
+
+
+def scalar(value: torch.Tensor) -> Any:
+    """Return a tensor of one number as what arithmetic with it is quickest with, and waits for nothing.
+
+    On a CPU that is the number, on a GPU the tensor: to ask it for its number is to wait for the device.
+    """
+    return value.item() if value.device.type == "cpu" else value
+
+
+def quantiles(values: torch.Tensor, at: tuple[float, ...]) -> torch.Tensor:
+    """Return quantiles of a flat tensor, (k,), without regard to NaN."""
+    # Written into place one by one: a list would be copied to a GPU, and waited for.
+    places = torch.stack([torch.full((), share, dtype=values.dtype, device=values.device) for share in at])
+    return torch.nanquantile(values, places)
+
+
+def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
+    """Bring tensors of any shapes and types from the device, all with one copy, and wait for it."""
+    flat = torch.cat([tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors])
+    content = flat.cpu().numpy()
+    arrays, start = [], 0
+    for tensor in tensors:
+        dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+        end = start + tensor.numel() * dtype.itemsize
+        arrays.append(content[start:end].view(dtype).reshape(tuple(tensor.shape)))
+        start = end
+    return arrays
 
 
 def release() -> None:

@@ -145,7 +145,7 @@ class Picking:
                 item.read_s,
                 self._tiles,
                 lambda: self._heartbeats.beat(LOOP),
-                lambda prepared: self._draw(picker, item, prepared),
+                lambda uploaded, prepared: self._draw(picker, item, uploaded, prepared),
             )
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
@@ -160,12 +160,12 @@ class Picking:
             self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
         return outcome
 
-    def _draw(self, picker: Picker, item: Loaded, prepared: Any) -> bool:
+    def _draw(self, picker: Picker, item: Loaded, uploaded: Any, prepared: Any) -> bool:
         """Have pictures of a micrograph made; that they cannot be made fails nothing."""
         if not self._illustrator.has_room:
             return False
         try:
-            self._illustrator.offer(item.ready, picker.draw(item.pixels, prepared))
+            self._illustrator.offer(item.ready, picker.draw(uploaded, prepared))
         except DeviceFault:
             raise
         except DeviceError:

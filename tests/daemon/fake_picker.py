@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks, Pictures
-from drpwatch.service.canary import SHAPE_YX
+from drpwatch.pick.scene import SHAPE_YX
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
@@ -76,6 +76,16 @@ class FakePickers:
         return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), DEFAULT_THRESHOLD)
 
 
+@dataclass(frozen=True, eq=False)
+class FakeUploaded:
+    """Pixels that are where they were."""
+
+    pixels: npt.NDArray[Any]
+
+    def wait(self) -> None:
+        pass
+
+
 @dataclass
 class FakePicker:
     """A loaded model."""
@@ -84,9 +94,15 @@ class FakePicker:
     weights_sha256: str
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
 
-    def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
-        self.of.device.step("prepare", pixels)
-        return pixels
+    def upload(self, pixels: npt.NDArray[Any]) -> FakeUploaded:
+        self.of.device.use()
+        return FakeUploaded(pixels)
+
+    def prepare(
+        self, uploaded: FakeUploaded, pixel_size_yx: tuple[float, float], params: PickParams
+    ) -> npt.NDArray[Any]:
+        self.of.device.step("prepare", uploaded.pixels)
+        return uploaded.pixels
 
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         if prepared.shape != SHAPE_YX:  # the canary is picked whenever the daemon likes
@@ -104,8 +120,8 @@ class FakePicker:
         if self.of.breaks is not None:
             raise self.of.breaks("as the test wants it")
 
-    def draw(self, pixels: npt.NDArray[Any], prepared: Any) -> Pictures:
-        grey = np.clip(pixels.astype(np.float32), 0, 255).astype(np.uint8)
+    def draw(self, uploaded: FakeUploaded, prepared: Any) -> Pictures:
+        grey = np.clip(uploaded.pixels.astype(np.float32), 0, 255).astype(np.uint8)
         return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:
