@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class Rig:
         settle_s: float = 0.2,
         program: tuple[str, ...] = FAKE_PICKER,
         poll_interval_s: float = 0.3,
+        pick: Mapping[str, Any] | None = None,
         **daemon_keys: Any,
     ) -> None:
         self.root = root
@@ -59,6 +62,7 @@ class Rig:
         }
         lines = ["[daemon]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
         lines += ["[watch]", f"poll_interval_s = {poll_interval_s}", f"settle_s = {settle_s}"]
+        lines += ["[pick]", *(f"{key} = {json.dumps(value)}" for key, value in (pick or {}).items())]
         self.config.write_text("\n".join(lines) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
         self.control = ControlClient(self.socket)
@@ -78,6 +82,11 @@ class Rig:
             )
         if wait:
             eventually(self.answers, 40, f"the daemon answers\n{self.log.read_text()[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -178,6 +187,20 @@ class Rig:
         for name, expected in want.items():
             (block,) = star.read(out / name.replace(".mrc", "_autopick.star")).values()
             assert len(block.rows) == len(expected)
+
+
+def recorded_at(rig: Rig) -> dict[str, float]:
+    """Return when each micrograph was durable, in unix seconds: its event follows fsync and commit."""
+    return {
+        event["micrograph"]: datetime.datetime.fromisoformat(event["timestamp"]).timestamp()
+        for event in rig.events("micrograph_picked")
+    }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def write_image(path: Path, seed: int, pixel_size_angstrom: float = 1.5) -> None:
