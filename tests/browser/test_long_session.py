@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.browser.conftest import playwright
 from tests.browser.making import BAD_SQUARE, long_session
 from tests.daemon.rig import Rig
@@ -18,7 +16,6 @@ MB = 1 << 20
 expect = playwright.expect
 
 
-@pytest.mark.timeout(240)
 def test_ten_thousand_micrographs(tmp_path: Path, visit: Callable[..., Any]) -> None:
     long_session(tmp_path, COUNT, CANDIDATES)
     rig = Rig(tmp_path)

@@ -14,7 +14,6 @@ from tests.browser.conftest import playwright
 from tests.daemon.rig import Rig, write_image
 from tests.support import eventually
 
-pytestmark = pytest.mark.timeout(120)
 Visit = Callable[..., Any]
 expect = playwright.expect
 

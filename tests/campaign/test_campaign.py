@@ -5,13 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.campaign.supervisor import ROOT, Supervisor
 from tests.support import eventually
 
 
-@pytest.mark.timeout(400)
 def test_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
     told = tmp_path / "result.json"
     options = "--seed 7 --micrographs 80 --kills 8 --rate 8 --pace 0.5".split()
