@@ -193,7 +193,13 @@ class Daemon:
         ]
         for server in servers:
             server.start()
-        log.info("listening", socket=daemon.socket, host=address[0], port=address[1])
+        log.info(
+            "listening",
+            socket=daemon.socket,
+            host=address[0],
+            port=address[1],
+            page=_page_address(address[0], address[1]),
+        )
         try:
             yield
         finally:
@@ -277,6 +283,11 @@ class Daemon:
         kind = filesystem_type(path)
         if is_silent(kind):
             log.warning("state_dir_on_network", state_dir=path, file_system=kind)
+
+
+def _page_address(host: str, port: int) -> str:
+    """Return where people find the page, as a browser takes it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _status(pipeline: Pipeline, journal: Journal) -> str:
