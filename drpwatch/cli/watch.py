@@ -66,6 +66,7 @@ def _ask(client: ControlClient, name: str | None) -> Snapshot:
         sessions=tuple(sessions),
         detail=None if chosen is None else client.session(chosen),
         not_ready=tuple(client.health()["reasons"]),
+        daemon=client.daemon(),
     )
 
 
@@ -106,6 +107,8 @@ def _print_once(shown: Snapshot) -> None:
     views.print_list(list(shown.sessions))
     for reason in shown.not_ready:
         print(f"  ! {printable(reason)}")
+    if shown.daemon is not None:
+        views.print_daemon(shown.daemon)
     if shown.detail is not None:
         print()
         views.print_session(shown.detail)

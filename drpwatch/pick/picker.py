@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
-from drpwatch.pick.device import faults, memory_bytes, resolve
+from drpwatch.pick.device import faults, memory_bytes, name_of, resolve
 from drpwatch.pick.field import Background, noise_twin
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import Candidates, find_candidates
@@ -48,6 +48,7 @@ class Picker:
         self.weights = weights  # its networks lie on the device from here on
         self.info = weights.info
         self.weights_sha256 = weights.sha256
+        self.device_name = name_of(device)
         self.default_threshold = weights.info.threshold
         self._detector = fused(weights.detector.to(device))
         self._classifier = fused(weights.classifier.to(device)) if weights.classifier is not None else None

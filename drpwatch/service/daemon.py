@@ -170,6 +170,7 @@ class Daemon:
             daemon.socket.unlink(missing_ok=True)
             raise
         address = remote.getsockname()
+        control.page = _page_address(address[0], address[1])
         servers = [
             Server(
                 build_app(
@@ -198,7 +199,7 @@ class Daemon:
             socket=daemon.socket,
             host=address[0],
             port=address[1],
-            page=_page_address(address[0], address[1]),
+            page=control.page,
         )
         try:
             yield
@@ -286,7 +287,8 @@ class Daemon:
 
 
 def _page_address(host: str, port: int) -> str:
-    """Return where people find the page, as a browser takes it."""
+    """Return where people on this machine find the page, as a browser takes it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from drpwatch.errors import DeviceError, DeviceFault, DeviceNotReady, MicrographError, WeightsError
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Channel
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.flight import Flight
@@ -63,11 +64,24 @@ class Picking:
         self._publisher = publisher
         self._heartbeats = heartbeats
         self._tiles = TileSizes(publisher.out_of_memory)
+        self._name: str | None = None
+        self._memory_bytes: dict[str, int] = {}
 
     @property
     def not_ready(self) -> str | None:
         """Why nothing can be picked now; None while it can."""
         return self._device.not_ready
+
+    @property
+    def view(self) -> DeviceView:
+        """The device for people; from any thread."""
+        return DeviceView(
+            name=self._name,
+            not_ready=self._device.not_ready,
+            released=self._device.is_released,
+            memory_bytes=self._memory_bytes,
+            tile_px=self._tiles.last_px or None,
+        )
 
     def run(self, stop: threading.Event, no_more: threading.Event, abandon: threading.Event) -> None:
         """Pick until `no_more` is set and the channel is empty, or abandoned.
@@ -102,6 +116,7 @@ class Picking:
         elif not stop.is_set():
             picker = self._device.picker(self._device.sha256_of(self._model), self._model, stop)
             if picker is not None:
+                self._note(picker)
                 self._warmed_up.set()
 
     def _hand_on(self, item: Loaded, stop: threading.Event, abandon: threading.Event) -> None:
@@ -156,9 +171,14 @@ class Picking:
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
         self._device.worked()
         self._publisher.metrics.tile_px.set(self._tiles.last_px)
-        for kind, size_bytes in picker.memory_bytes().items():
-            self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
+        self._note(picker)
         return outcome
+
+    def _note(self, picker: Picker) -> None:
+        """Note how the device stands, for those who must not ask it themselves."""
+        self._name, self._memory_bytes = picker.device_name, picker.memory_bytes()
+        for kind, size_bytes in self._memory_bytes.items():
+            self._publisher.metrics.device_memory_bytes.labels(kind=kind).set(size_bytes)
 
     def _draw(self, picker: Picker, item: Loaded, prepared: Any) -> bool:
         """Have pictures of a micrograph made; that they cannot be made fails nothing."""

@@ -17,6 +17,7 @@ from drpwatch.errors import DeviceFault, JournalError, OutputError, PickingHangs
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.flight import Flight, TimeLimit
@@ -197,6 +198,11 @@ class Pipeline:
         self.dispatcher.newest_first_beyond = config.pick.newest_first_beyond
         self.idleness.config = config.session
         self.scanner.configure(config.watch)
+
+    @property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """What picks, for people."""
+        return (self.picking.view,)
 
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""

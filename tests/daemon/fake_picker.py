@@ -82,6 +82,7 @@ class FakePicker:
 
     of: FakePickers
     weights_sha256: str
+    device_name: str = "fake device"
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
 
     def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
