@@ -134,6 +134,13 @@ def release() -> None:
     torch.cuda.empty_cache()
 
 
+def name_of(device: torch.device) -> str:
+    """Return what people call a device."""
+    if device.type == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    return str(torch.cuda.get_device_name(device))
+
+
 def memory_bytes(device: torch.device) -> dict[str, int]:
     """Return the device's memory: what this process holds, and what there is; empty for a CPU."""
     if device.type != "cuda":

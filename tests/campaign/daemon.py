@@ -81,6 +81,7 @@ class Picker:
 
     of: Pickers
     weights_sha256: str
+    device_name: str = "faulty device"
     tile_sizes_px: tuple[int, ...] = (256, 64)
 
     def upload(self, pixels: Any) -> FakeUploaded:

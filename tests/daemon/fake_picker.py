@@ -95,6 +95,7 @@ class FakePicker:
     of: FakePickers
     device: FakeDevice
     weights_sha256: str
+    device_name: str = "fake device"
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
 
     def upload(self, pixels: npt.NDArray[Any]) -> FakeUploaded:
