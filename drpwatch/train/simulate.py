@@ -22,6 +22,8 @@ from drpwatch.train.shapes import Species
 
 FloatArray = npt.NDArray[np.float32]
 
+_DOSES = (0.01, 500.0)  # electrons per square angstrom
+_HALVINGS = 20
 _VIEWS = 40  # different projections of one species in one scene
 
 
@@ -32,9 +34,7 @@ class Conditions:
     optics: Optics
     dose_per_angstrom_squared: float
     ice_noise_angstrom: float  # rms of the support's thickness in pixels of 10 angstrom
-    visibility: (
-        float | None
-    )  # if given, both noises are scaled to this signal-to-noise ratio of a matched filter
+    visibility: float | None  # if given, the dose is that at which a matched filter has this ratio
     coverage: float  # share of the field's area that discs of one diameter cover; 0: no particle
     spacing: float  # least distance of two particles, in diameters
     preferred_view: bool
@@ -75,7 +75,9 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
     return Conditions(
         optics=optics,
         dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
-        ice_noise_angstrom=float(np.exp(rng.uniform(np.log(4), np.log(40)))),
+        # Density fluctuations of clean ice, 300 A thick, are 4 A of protein; a dirty buffer has more.
+        ice_noise_angstrom=float(np.exp(rng.uniform(np.log(2.5), np.log(10))))
+        * (4 if rng.random() < 0.15 else 1),
         visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(strongest)))),
         coverage=float(
             rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.17, 0.66])
@@ -155,7 +157,7 @@ def simulate(
 def _made_visible(
     conditions: Conditions, species: Species, pixel_size_angstrom: float, rng: np.random.Generator
 ) -> Conditions:
-    """Return conditions whose dose and ice noise give the wanted visibility.
+    """Return conditions whose dose gives the wanted visibility, or comes as near to it as the ice lets it.
 
     The signal-to-noise ratio of the filter that is matched to the mean projection and to both noises:
     d'^2 = sum over k of |signal(k)|^2 / noise(k), leaving out what is larger than two diameters.
@@ -168,16 +170,20 @@ def _made_visible(
     ctf_squared = transfer(conditions.optics, shape, pixel_size_angstrom) ** 2
     signal = (np.abs(np.fft.rfft2(views)) ** 2).mean(axis=0) * radian**2 * ctf_squared
     ice = (radian * conditions.ice_noise_angstrom * 10 / pixel_size_angstrom) ** 2 * ctf_squared
-    shot = 1 / (conditions.dose_per_angstrom_squared * pixel_size_angstrom**2)
     k = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]) / pixel_size_angstrom
-    ratio = np.where(k > 0.5 / species.diameter_angstrom, signal / (ice + shot), 0)
-    seen_squared = 2 * ratio.sum() / (shape[0] * shape[1])  # rfft2 holds half of the plane
-    factor = seen_squared / conditions.visibility**2
-    return replace(
-        conditions,
-        dose_per_angstrom_squared=float(np.clip(conditions.dose_per_angstrom_squared / factor, 0.05, 500)),
-        ice_noise_angstrom=float(conditions.ice_noise_angstrom * np.sqrt(factor)),
-    )
+    signal[k <= 0.5 / species.diameter_angstrom] = 0
+
+    def seen_squared(dose: float) -> float:
+        shot = 1 / (dose * pixel_size_angstrom**2)
+        return float(
+            2 * (signal / (ice + shot)).sum() / (shape[0] * shape[1])
+        )  # rfft2 holds half of the plane
+
+    low, high = _DOSES
+    for _ in range(_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if seen_squared(middle) < conditions.visibility**2 else (low, middle)
+    return replace(conditions, dose_per_angstrom_squared=low)
 
 
 def _blemish(grid: Grid, conditions: Conditions, rng: np.random.Generator) -> None:
