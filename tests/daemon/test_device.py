@@ -20,8 +20,9 @@ GOOD = {"a.mrc": 1, "c.mrc": 3}
 BAD_SEED = 2
 
 
-def start(rig: Rig, **device: Any) -> None:
-    rig.start("--device", json.dumps(device))
+def start(rig: Rig, *, wait: bool = True, **device: Any) -> None:
+    """Run it; whoever expects it to crash at once waits for no answer."""
+    rig.start("--device", json.dumps(device), wait=wait)
 
 
 def configure(rig: Rig, **pick: float | str) -> None:
@@ -71,7 +72,7 @@ def quarantined(rig: Rig, why: str) -> None:
 def test_a_micrograph_that_kills_the_process_twice_is_quarantined(rig: Rig) -> None:
     begin(rig, segfaults_on=[BAD_SEED])
     ends(rig, -signal.SIGSEGV)
-    start(rig, segfaults_on=[BAD_SEED])
+    start(rig, wait=False, segfaults_on=[BAD_SEED])
     ends(rig, -signal.SIGSEGV)
     start(rig, segfaults_on=[BAD_SEED])
     quarantined(rig, "segmentation fault")
@@ -94,7 +95,7 @@ def test_a_micrograph_on_which_the_device_hangs_is_quarantined(rig: Rig) -> None
     configure(rig, time_limit_s=1.0)
     begin(rig, hangs_on=[BAD_SEED])
     ends(rig, 70)
-    start(rig, hangs_on=[BAD_SEED])
+    start(rig, wait=False, hangs_on=[BAD_SEED])
     ends(rig, 70)
     start(rig, hangs_on=[BAD_SEED])
     quarantined(rig, "s1: b.mrc was on the device for more than 1 s (pick.time_limit_s)")
@@ -109,7 +110,7 @@ def test_after_a_sticky_error_nothing_is_written_and_the_device_not_used(rig: Ri
     assert stopped["reason"] == "CUDA error: an illegal memory access was encountered"
     states = journal(rig, "SELECT name, state FROM micrograph")
     assert ("b.mrc", "ready") in states
-    start(rig, faults_on=[BAD_SEED])
+    start(rig, wait=False, faults_on=[BAD_SEED])
     ends(rig, 70)
     start(rig, faults_on=[BAD_SEED])
     quarantined(rig, "CUDA error: an illegal memory access was encountered")

@@ -30,11 +30,13 @@ def rig(rig: Rig) -> Rig:
     return rig
 
 
-def start(rig: Rig, pick_s: float = 0.2, *, other: dict[str, Any] | None = None, **both: Any) -> None:
+def start(
+    rig: Rig, pick_s: float = 0.2, *, other: dict[str, Any] | None = None, wait: bool = True, **both: Any
+) -> None:
     """Run it with devices that go wrong in the same way, or of which the second does in its own."""
     device = both if other is None else {}
     given = ("--device", json.dumps(device), "--other", json.dumps(both if other is None else other))
-    rig.start("--pick-s", str(pick_s), *given)
+    rig.start("--pick-s", str(pick_s), *given, wait=wait)
 
 
 def names_on_devices(rig: Rig) -> set[str]:
@@ -91,10 +93,10 @@ def test_of_two_in_flight_the_one_that_crashes_is_quarantined(rig: Rig, fault: s
         rig.write(name, seed)
     eventually(lambda: rig.counts()["ready"] == 9, 10, "all wait")
     rig.control.change("s1", "resume")
-    for _ in range(2):
+    for last in (False, True):
         assert rig.process is not None
         assert rig.process.wait(30) == code, rig.log.read_text()[-3000:]
-        start(rig, **{fault: [BAD_SEED]})
+        start(rig, wait=last, **{fault: [BAD_SEED]})
     rig.picked(8)
     rig.check(seeds)
     (failed,) = rig.control.micrographs("s1", "failed")
