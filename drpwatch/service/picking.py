@@ -10,6 +10,7 @@ from typing import Any
 from drpwatch.errors import DeviceError, DeviceFault, DeviceNotReady, MicrographError, WeightsError
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Channel
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device
 from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.dispatch import Dispatcher
@@ -77,11 +78,24 @@ class Picking:
         self._publisher = publisher
         self._heartbeats = heartbeats
         self._tiles = TileSizes(news.out_of_memory)
+        self._name: str | None = None
+        self._memory_bytes: dict[str, int] = {}
 
     @property
     def not_ready(self) -> str | None:
         """Why nothing can be picked on this device now; None while it can."""
         return self._device.not_ready
+
+    @property
+    def view(self) -> DeviceView:
+        """The device for people; from any thread."""
+        return DeviceView(
+            name=self.news.named(self._name),
+            not_ready=self._device.not_ready,
+            released=self._device.is_released,
+            memory_bytes=self._memory_bytes,
+            tile_px=self._tiles.last_px or None,
+        )
 
     def run(self, stop: threading.Event, no_more: threading.Event, abandon: threading.Event) -> None:
         """Pick until `no_more` is set and the channel is empty, or abandoned.
@@ -125,11 +139,12 @@ class Picking:
             self._device.look_after(stop)
         elif not stop.is_set():
             try:
-                self._device.picker(self._device.sha256_of(self._model), self._model)
+                picker = self._device.picker(self._device.sha256_of(self._model), self._model)
             except DeviceNotReady as error:
                 lost = str(error)
             else:
                 lost = ""
+                self._note(picker)
                 self._warmed_up.set()
             if lost:  # here, where no traceback holds what was on the device
                 self._device.lose(lost, stop)
@@ -177,7 +192,7 @@ class Picking:
                 item.read_s,
                 self._tiles,
                 self._beat,
-                lambda prepared: self._draw(picker, item, prepared),
+                lambda uploaded, prepared: self._draw(picker, item, uploaded, prepared),
             )
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
@@ -187,16 +202,21 @@ class Picking:
             self._publisher.crashed(self.name, error)
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
         self._device.worked()
+        self._note(picker)
         on_device_s = sum(seconds for stage, seconds in outcome.seconds.items() if stage != "read")
-        self.news.picked(on_device_s, self._tiles.last_px, picker.memory_bytes())
+        self.news.picked(on_device_s, self._tiles.last_px, self._memory_bytes)
         return replace(outcome, device=self.news.label)
 
-    def _draw(self, picker: Picker, item: Loaded, prepared: Any) -> bool:
+    def _note(self, picker: Picker) -> None:
+        """Note how the device stands, for those who must not ask it themselves."""
+        self._name, self._memory_bytes = picker.device_name, picker.memory_bytes()
+
+    def _draw(self, picker: Picker, item: Loaded, uploaded: Any, prepared: Any) -> bool:
         """Have pictures of a micrograph made; that they cannot be made fails nothing."""
         if not self._illustrator.has_room:
             return False
         try:
-            self._illustrator.offer(item.ready, picker.draw(item.pixels, prepared))
+            self._illustrator.offer(item.ready, picker.draw(uploaded, prepared))
         except DeviceFault:
             raise
         except DeviceError:

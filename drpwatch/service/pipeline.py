@@ -17,6 +17,7 @@ from drpwatch.errors import DeviceFault, JournalError, OutputError, PickingHangs
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device, Pins
 from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.dispatch import Dispatcher
@@ -237,6 +238,11 @@ class Pipeline:
     @property
     def _unusable(self) -> tuple[str, ...]:
         return tuple(reason for one in self.pickings if (reason := one.not_ready) is not None)
+
+    @property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """What picks, for people."""
+        return tuple(one.view for one in self.pickings)
 
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""

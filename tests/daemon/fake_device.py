@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceOutOfMemory
 from drpwatch.micrograph import Picks
-from drpwatch.service.canary import SHAPE_YX
+from drpwatch.pick.scene import SHAPE_YX
 from tests.daemon.rule import image
 
 GIB = 2**30

@@ -24,6 +24,7 @@ from drpwatch.service.batch import Batch, Done
 from drpwatch.service.inputs import find_inputs
 from drpwatch.service.interrupts import Interrupts
 from drpwatch.session import disk
+from tests.daemon.fake_picker import FakeUploaded
 
 PARAMS = PickParams(150.0)
 
@@ -33,12 +34,16 @@ class FakePicker:
     """Picks as many particles as the first pixel says; a negative number is blank, 99 a dead device."""
 
     weights_sha256: str = "a" * 64
+    device_name: str = "batch device"
     tile_sizes_px: tuple[int, ...] = (512, 256)
     room_px: int = 1000
     seen: list[int] = field(default_factory=list)
 
-    def prepare(self, pixels, pixel_size_yx, params):
-        return int(pixels[0, 0]), params
+    def upload(self, pixels):
+        return FakeUploaded(pixels)
+
+    def prepare(self, uploaded, pixel_size_yx, params):
+        return int(uploaded.pixels[0, 0]), params
 
     def detect(self, prepared, params, tile_px):
         if tile_px > self.room_px:
