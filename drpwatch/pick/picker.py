@@ -49,7 +49,8 @@ class Uploaded:
     def wait(self) -> None:
         """Return when nothing is read any more from where they came from."""
         if self.arrived is not None:
-            self.arrived.synchronize()
+            with faults():
+                self.arrived.synchronize()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +90,8 @@ class Picker:
         """The numbers in which detector and classifier compute."""
         self.imprecise: str | None = None
         """Why they are not of half the bits, where that was wanted."""
+        self.uploads_beside = device.type == "cuda"
+        """Whether an upload goes on while the device computes."""
         self._at_once = device.type == "cuda"  # all for the device before a word from it
         if device.type == "cuda":
             exact_arithmetic()

@@ -77,8 +77,8 @@ class Pipeline:
         devices = config.pick.device_labels
         self._loaded: Channel[Loaded] = Channel(len(devices) + 1)  # the next of each, and one behind
         self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
-        # One for each loader and each place between, and one under each picker's hands.
-        self._in_hand = config.pick.loaders + self._loaded.capacity + len(devices)
+        # One for each loader and each place between; and each picker has one under its hands, and the next.
+        self._in_hand = config.pick.loaders + self._loaded.capacity + 2 * len(devices)
         self._buffers = Buffers(self._in_hand)
         self.dispatcher = Dispatcher(journal, config.pick.newest_first_beyond)
         self.idleness = Idleness(journal, config.session, publisher, clock)
@@ -121,7 +121,7 @@ class Pipeline:
             lambda: self.not_ready is None,
             self._give_back,
             self._fail_session,
-            self.warmed_up,
+            self._note_warm,
             self._illustrator,
             self._publisher,
             self.heartbeats,
@@ -269,6 +269,11 @@ class Pipeline:
         ):
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
+
+    def _note_warm(self) -> None:
+        """From now on devices can be asked for the memory from which they are uploaded to."""
+        self.warmed_up.set()
+        self._buffers.allocate_by(self.factory.host_buffer, self._publisher.not_page_locked)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:

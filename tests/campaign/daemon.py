@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from drpwatch.config import load_config
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory, DrpwatchError
@@ -67,6 +68,9 @@ class Pickers:
     def release(self) -> None:
         pass
 
+    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
+        return np.empty(size_bytes, np.uint8)
+
     def pin(self, model: str) -> PinnedWeights:
         return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
 
@@ -82,6 +86,9 @@ class Picker:
     of: Pickers
     weights_sha256: str
     tile_sizes_px: tuple[int, ...] = (256, 64)
+    uploads_beside: bool = True
+    precision: str = "float32"
+    imprecise: str | None = None
 
     def upload(self, pixels: Any) -> FakeUploaded:
         return FakeUploaded(pixels)
