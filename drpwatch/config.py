@@ -22,11 +22,12 @@ from pydantic import (
     field_validator,
 )
 
+from drpwatch import places
 from drpwatch.errors import ConfigError
+from drpwatch.places import SERVICE, Places
 from drpwatch.text import shown
 
 DEFAULT_CONFIG = Path("/etc/drpwatch/config.toml")
-DEFAULT_SOCKET = Path("/run/drpwatch/control.sock")
 
 
 def _absolute(path: Path) -> Path:
@@ -64,8 +65,8 @@ class _Section(BaseModel):
 class Daemon(_Section):
     """`[daemon]`: where the daemon keeps its state and how it is reached."""
 
-    state_dir: FilePath = Path("/var/lib/drpwatch")
-    socket: FilePath = DEFAULT_SOCKET
+    state_dir: FilePath = SERVICE.state_dir
+    socket: FilePath = SERVICE.socket
     http_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 9478
     stop_timeout_s: Seconds = 30.0
@@ -175,8 +176,13 @@ def find_default() -> Path | None:
     return DEFAULT_CONFIG
 
 
-def load_config(path: Path | None) -> Config:
+def load_config(path: Path | None, where: Places | None = None) -> Config:
     """Read a configuration file; None gives the defaults.
+
+    Parameters
+    ----------
+    where
+        Places that count where the file names none; None for those that are usual for this user.
 
     Raises
     ------
@@ -184,21 +190,28 @@ def load_config(path: Path | None) -> Config:
         The file cannot be read, is no TOML, or has a wrong key, type or value; the text names
         the file, the key and what is allowed, one line for each.
     """
-    if path is None:
-        return Config()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    values = {} if path is None else _read(path)
+    where = where or places.usual()
+    daemon = values.setdefault("daemon", {})
+    if isinstance(daemon, dict):  # what else it may be is refused below
+        daemon.setdefault("state_dir", str(where.state_dir))
+        daemon.setdefault("socket", str(where.socket))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, error))) from error
 
 
-def _explain(path: Path, error: ValidationError) -> list[str]:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _explain(path: Path | None, error: ValidationError) -> list[str]:
     """Return one line for each wrong key."""
     lines = []
     for problem in error.errors():

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from drpwatch.cli import main
 from drpwatch.config import Config, Profile, load_config
 from drpwatch.errors import ConfigError
+from drpwatch.places import SERVICE
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
 
@@ -41,7 +42,7 @@ def _schema_keys(model: type[BaseModel]) -> dict[str, list[str]]:
 def _load(path: Path) -> tuple[Config | None, str | None]:
     """Return the configuration, or the refusal."""
     try:
-        return load_config(path), None
+        return load_config(path, SERVICE), None
     except ConfigError as error:
         return None, str(error)
 
@@ -52,7 +53,7 @@ def test_the_example_has_every_key_of_the_schema_in_its_order():
 
 
 def test_the_example_loads_and_says_the_defaults():
-    assert load_config(EXAMPLE) == Config() == load_config(None)
+    assert load_config(EXAMPLE) == Config() == load_config(None, SERVICE)
 
 
 def test_the_example_has_a_profile_with_every_key(tmp_path):
@@ -75,7 +76,7 @@ def test_every_key_of_the_example_has_a_comment_above_it():
 def test_an_empty_file_gives_the_defaults(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("")
-    assert load_config(path) == Config()
+    assert load_config(path, SERVICE) == Config()
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def _ask(client: ControlClient, name: str | None) -> Snapshot:
         detail=None if chosen is None else client.session(chosen),
         not_ready=tuple(health["reasons"]),
         notes=tuple(health["notes"]),
+        daemon=client.daemon(),
     )
 
 
@@ -107,6 +108,8 @@ def _print_once(shown: Snapshot) -> None:
     views.print_list(list(shown.sessions))
     for reason in (*shown.not_ready, *shown.notes):
         print(f"  ! {printable(reason)}")
+    if shown.daemon is not None:
+        views.print_daemon(shown.daemon)
     if shown.detail is not None:
         print()
         views.print_session(shown.detail)

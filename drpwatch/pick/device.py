@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from drpwatch.cores import usable_cores
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory
 
 # Their errors are plain RuntimeErrors, and no less sticky.
@@ -20,10 +21,13 @@ _NO_CPU_MEMORY = "DefaultCPUAllocator"
 
 
 def resolve(device: str, threads: int = 0) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a usable device; `threads` (0: all cores) is for the CPU.
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a usable device; `threads` is for the CPU.
 
     `auto` means the GPU on a machine that has an NVIDIA device node, whether it works yet or not, and the CPU
     on a machine without one: a GPU that is late or broken is never replaced by the CPU.
+
+    With 0 threads there are as many as PyTorch takes by itself, one for each core, but not more than the cores
+    that this process may use.
 
     Raises
     ------
@@ -32,8 +36,7 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
@@ -145,6 +148,13 @@ def page_locked(size_bytes: int) -> npt.NDArray[np.uint8]:
 def release() -> None:
     """Give memory that no tensor uses any more back to the device."""
     torch.cuda.empty_cache()
+
+
+def name_of(device: torch.device) -> str:
+    """Return what people call a device."""
+    if device.type == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    return str(torch.cuda.get_device_name(device))
 
 
 def memory_bytes(device: torch.device) -> dict[str, int]:

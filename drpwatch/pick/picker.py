@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick import precision as precisions
 from drpwatch.pick import scene
-from drpwatch.pick.device import exact_arithmetic, faults, memory_bytes, on_host, resolve
+from drpwatch.pick.device import exact_arithmetic, faults, memory_bytes, name_of, on_host, resolve
 from drpwatch.pick.field import Background, noise_twin, power_spectrum, twin_phases, twin_shape
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import Candidates, find_candidates, find_peaks, most_peaks, standing_out
@@ -99,6 +99,7 @@ class Picker:
         self.weights = weights  # its networks lie on the device from here on
         self.info = weights.info
         self.weights_sha256 = weights.sha256
+        self.device_name = name_of(device)
         self.default_threshold = weights.info.threshold
         kind = DTYPES[precision]
         self._detector = fused(weights.detector.to(device)).to(kind)

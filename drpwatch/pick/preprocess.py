@@ -27,6 +27,7 @@ _OUTLIER_SIGMAS = 10.0  # hot pixels ring in Fourier space
 _SAMPLE = 65_536  # pixels that robust statistics look at
 _LEAST_DIAMETER_PX = 6.0
 _MOST_WORKING_PIXELS = 256_000_000
+_BAND_ROWS = 1024  # of an image that are transformed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +227,14 @@ def fourier_resize(image: torch.Tensor, shape_yx: tuple[int, int]) -> torch.Tens
     h, w = shape_yx
     if (h, w) == (full_h, full_w):
         return image
-    spectrum = torch.fft.rfft2(image)
     rows, columns = min(h, full_h) // 2, min(w, full_w) // 2
+    # Only the columns that stay get the second of the two transforms, and no spectrum of all of them is made.
+    kept = [torch.fft.rfft(band, dim=1)[:, :columns] for band in torch.split(image, _BAND_ROWS)]
+    spectrum = torch.fft.fft(torch.cat(kept), dim=0)
     small = torch.zeros((h, w // 2 + 1), dtype=spectrum.dtype, device=image.device)
     # The Nyquist row and column are left out: they have no partner, and nothing at the working scale is there.
-    small[:rows, :columns] = spectrum[:rows, :columns]
-    small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :, :columns]
+    small[:rows, :columns] = spectrum[:rows]
+    small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :]
     resized: torch.Tensor = torch.fft.irfft2(small, s=(h, w)) * (h * w / (full_h * full_w))
     return resized
 

@@ -52,8 +52,8 @@ class Ahead:
 
 
 def upload(picker: Picker, pixels: npt.NDArray[Any]) -> Uploaded | None:
-    """Begin to upload (h, w) pixels; None if there is no room, of which is told when it is tried once more."""
+    """Begin to upload (h, w) pixels; None if that cannot be, of which is told when it is tried once more."""
     try:
         return picker.upload(pixels)
-    except DeviceOutOfMemory:
+    except (DeviceOutOfMemory, RuntimeError, TypeError, ValueError):
         return None

@@ -170,6 +170,7 @@ class Daemon:
             daemon.socket.unlink(missing_ok=True)
             raise
         address = remote.getsockname()
+        control.page = _page_address(address[0], address[1])
         servers = [
             Server(
                 build_app(
@@ -193,7 +194,13 @@ class Daemon:
         ]
         for server in servers:
             server.start()
-        log.info("listening", socket=daemon.socket, host=address[0], port=address[1])
+        log.info(
+            "listening",
+            socket=daemon.socket,
+            host=address[0],
+            port=address[1],
+            page=control.page,
+        )
         try:
             yield
         finally:
@@ -277,6 +284,12 @@ class Daemon:
         kind = filesystem_type(path)
         if is_silent(kind):
             log.warning("state_dir_on_network", state_dir=path, file_system=kind)
+
+
+def _page_address(host: str, port: int) -> str:
+    """Return where people on this machine find the page, as a browser takes it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _status(pipeline: Pipeline, journal: Journal) -> str:

@@ -75,6 +75,11 @@ class Device:
         self.not_ready: str | None = news.sentence("the model is being loaded")
         """Why nothing can be picked now; None while it can."""
 
+    @property
+    def is_released(self) -> bool:
+        """Whether models are off the device only because there is nothing to pick."""
+        return self.not_ready is None and not self._pickers
+
     def sha256_of(self, model: str) -> str:
         """Return what a model's name stands for."""
         return self._pins.sha256_of(model)

@@ -33,6 +33,10 @@ class DeviceNews:
             return reason
         return f"{self.label}: {reason}"
 
+    def named(self, name: str | None) -> str | None:
+        """Return what people call it, if that is known, after its label where there are several."""
+        return name if not self._is_one_of_several else f"{self.label}: {name or 'not known yet'}"
+
     def usable(self) -> None:
         """Tell that it can be used."""
         self._metrics.device_ready.labels(device=self.label).set(1)

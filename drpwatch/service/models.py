@@ -47,16 +47,17 @@ class Models:
         DeviceNotReady
             The device cannot be used now.
         """
-        from drpwatch.pick.device import settle_on
+        from drpwatch.pick.device import resolve, settle_on
         from drpwatch.pick.picker import Picker as TorchPicker
 
         copy = self._copy(weights_sha256)
         if not copy.is_file():
             raise WeightsError(f"{copy}: the copy of these weights is gone: give the session its model again")
-        name = self._config.picking_devices[device]
-        picker = TorchPicker.load(str(copy), name, self._config.cpu_threads, self._config.precision)
-        settle_on(picker.device)
-        self._on_gpu = picker.device.type == "cuda"
+        threads = self._config.cpu_threads
+        target = resolve(self._config.picking_devices[device], threads)
+        settle_on(target)
+        picker = TorchPicker.load(str(copy), str(target), threads, self._config.precision)
+        self._on_gpu = target.type == "cuda"
         if picker.weights_sha256 != weights_sha256:
             raise WeightsError(
                 f"{copy}: the copy of these weights was changed: give the session its model again"

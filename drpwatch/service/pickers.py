@@ -37,6 +37,8 @@ class Picker(Protocol):
     """
 
     weights_sha256: str
+    device_name: str
+    """What people call the device."""
     tile_sizes_px: tuple[int, ...]
     """In which tiles the detector can run, the usual ones first, then smaller ones; with the same picks."""
     uploads_beside: bool

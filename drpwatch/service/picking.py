@@ -11,6 +11,7 @@ from drpwatch.errors import DeviceError, DeviceFault, DeviceNotReady, Micrograph
 from drpwatch.micrograph import Outcome
 from drpwatch.service.ahead import Ahead, upload
 from drpwatch.service.channel import Channel
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device
 from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.dispatch import Dispatcher
@@ -78,11 +79,24 @@ class Picking:
         self._publisher = publisher
         self._heartbeats = heartbeats
         self._tiles = TileSizes(self._lack_memory)
+        self._name: str | None = None
+        self._memory_bytes: dict[str, int] = {}
 
     @property
     def not_ready(self) -> str | None:
         """Why nothing can be picked on this device now; None while it can."""
         return self._device.not_ready
+
+    @property
+    def view(self) -> DeviceView:
+        """The device for people; from any thread."""
+        return DeviceView(
+            name=self.news.named(self._name),
+            not_ready=self._device.not_ready,
+            released=self._device.is_released,
+            memory_bytes=self._memory_bytes,
+            tile_px=self._tiles.last_px or None,
+        )
 
     def run(self, stop: threading.Event, no_more: threading.Event, abandon: threading.Event) -> None:
         """Pick until `no_more` is set and the channel is empty, or abandoned.
@@ -100,6 +114,7 @@ class Picking:
             while not abandon.is_set():
                 self._beat()
                 if not self._is_prepared(stop):
+                    self._leave_to_others()
                     if not stop.is_set():
                         continue
                     if self._others_pick():
@@ -126,11 +141,12 @@ class Picking:
             self._device.look_after(stop)
         elif not stop.is_set():
             try:
-                self._device.picker(self._device.sha256_of(self._model), self._model)
+                picker = self._device.picker(self._device.sha256_of(self._model), self._model)
             except DeviceNotReady as error:
                 lost = str(error)
             else:
                 lost = ""
+                self._note(picker)
                 self._warmed_up()
             if lost:  # here, where no traceback holds what was on the device
                 self._device.lose(lost, stop)
@@ -153,11 +169,15 @@ class Picking:
         if outcome is None or not self._outcomes.put(outcome, abandon):
             self._dispatcher.done(item.ready)
         if lost:  # here, where no traceback holds what was on the device
-            waiting = self._ahead.give_up()
-            if waiting is not None:
-                self._give_back(waiting)
-                self._dispatcher.done(waiting.ready)
+            self._leave_to_others()
             self._device.lose(lost, stop)
+
+    def _leave_to_others(self) -> None:
+        """Let go of what was taken for later."""
+        waiting = self._ahead.give_up()
+        if waiting is not None:
+            self._give_back(waiting)
+            self._dispatcher.done(waiting.ready)
 
     def _pick(self, item: Loaded, uploaded: Uploaded | None, abandon: threading.Event) -> Outcome | None:
         """Pick one micrograph; None where it stays ready for another time."""
@@ -201,14 +221,19 @@ class Picking:
             self._publisher.crashed(self.name, error)
             return Outcome(ready, None, failure=f"unexpected {type(error).__name__} while picking: {error}")
         self._device.worked()
+        self._note(picker)
         on_device_s = sum(seconds for stage, seconds in outcome.seconds.items() if stage != "read")
-        self.news.picked(on_device_s, self._tiles.last_px, picker.memory_bytes())
+        self.news.picked(on_device_s, self._tiles.last_px, self._memory_bytes)
         return replace(outcome, device=self.news.label)
 
     def _lack_memory(self, tile_px: int, reason: str) -> None:
         """Have all memory for the micrograph that is picked now."""
         self._ahead.make_room()
         self.news.out_of_memory(tile_px, reason)
+
+    def _note(self, picker: Picker) -> None:
+        """Note how the device stands, for those who must not ask it themselves."""
+        self._name, self._memory_bytes = picker.device_name, picker.memory_bytes()
 
     def _draw(self, picker: Picker, item: Loaded, uploaded: Any, prepared: Any) -> bool:
         """Have pictures of a micrograph made; that they cannot be made fails nothing."""

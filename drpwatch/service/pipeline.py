@@ -17,6 +17,7 @@ from drpwatch.errors import DeviceFault, JournalError, OutputError, PickingHangs
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
+from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device, Pins
 from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.dispatch import Dispatcher
@@ -96,9 +97,9 @@ class Pipeline:
 
     def _picking(self, number: int, config: Pick) -> Picking:
         """Return what picks on one device; they are numbered from 0."""
-        label = config.device_labels[number]
-        name = f"{PICKER}-{label}"
-        news = DeviceNews(label, self._publisher, is_one_of_several=len(config.device_labels) > 1)
+        label, several = config.device_labels[number], len(config.device_labels) > 1
+        name = f"{PICKER}-{label}" if several else PICKER
+        news = DeviceNews(label, self._publisher, is_one_of_several=several)
         device = Device(
             number,
             self.factory,
@@ -237,6 +238,11 @@ class Pipeline:
     @property
     def _unusable(self) -> tuple[str, ...]:
         return tuple(reason for one in self.pickings if (reason := one.not_ready) is not None)
+
+    @property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """What picks, for people."""
+        return tuple(one.view for one in self.pickings)
 
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""

@@ -52,6 +52,8 @@ class Sessions:
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
+        self.page: str | None = None
+        """Where the page is served; told by who serves it."""
         self._changing = threading.Lock()  # two starts, or two changes of one session, must see each other
 
     # ---- verbs ----------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Sessions:
 
     def daemon(self) -> DaemonView:
         """Return what there is to know about the daemon itself."""
-        return DaemonView(__version__, self._settings.notices)
+        return DaemonView(__version__, self._settings.notices, self.page, self._pipeline.devices)
 
     def liveness(self) -> Health:
         """Tell whether a restart is needed."""

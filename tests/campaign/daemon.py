@@ -85,6 +85,7 @@ class Picker:
 
     of: Pickers
     weights_sha256: str
+    device_name: str = "faulty device"
     tile_sizes_px: tuple[int, ...] = (256, 64)
     uploads_beside: bool = True
     precision: str = "float32"

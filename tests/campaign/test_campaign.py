@@ -11,7 +11,6 @@ from tests.campaign.supervisor import ROOT, Supervisor
 from tests.support import eventually
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("devices", ["1", "2"])
 def test_nothing_is_lost_doubled_or_torn(tmp_path: Path, devices: str) -> None:
     told = tmp_path / "result.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,11 @@ class FakePickers:
     """
 
     pick_s: float = 0.0
-    not_ready_s: float = 0.0  # how long the device takes to come
     fault_at: int | None = None  # the device fails for good at this micrograph, counted from 0
     models: tuple[str, ...] = ("general",)
     picked: int = 0
     breaks: type[Exception] | None = None
-    started: float = field(default_factory=time.monotonic)
+    is_there: Callable[[], bool] = lambda: True  # the device
     gate: threading.Event | None = None  # detect waits for it
     device: FakeDevice = field(default_factory=FakeDevice)
     others: list[FakeDevice] = field(default_factory=list)  # behind the first one
@@ -60,7 +60,7 @@ class FakePickers:
     def __call__(self, weights_sha256: str, device: int) -> FakePicker:
         fake = [self.device, *self.others][device]
         fake.use()
-        if fake.is_away or time.monotonic() - self.started < self.not_ready_s:
+        if fake.is_away or not self.is_there():
             raise DeviceNotReady("the fake device is not there yet")
         if weights_sha256 == sha256_of("mine") and "mine" not in self.models:
             raise WeightsError("the copy of these weights is gone")
@@ -105,6 +105,7 @@ class FakePicker:
     of: FakePickers
     device: FakeDevice
     weights_sha256: str
+    device_name: str = "fake device"
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
     precision: str = "float32"
     imprecise: str | None = None
@@ -132,7 +133,7 @@ class FakePicker:
 
     def _detect(self) -> None:
         if self.of.gate is not None:
-            assert self.of.gate.wait(30)
+            assert self.of.gate.wait(300)
         time.sleep(self.of.pick_s)
         if self.of.fault_at is not None and self.of.picked == self.of.fault_at:
             raise DeviceFault("the fake device failed")

@@ -131,28 +131,13 @@ def test_a_missing_watch_directory_is_waited_for(rig: Rig) -> None:
     assert rig.get("/readyz") == (200, '{"healthy":true,"reasons":[],"notes":[]}')
 
 
-def test_files_queue_until_the_device_is_there(rig: Rig) -> None:
-    rig.start("--not-ready-s", "4")
-    rig.start_session()
-    rig.write("a.mrc", 1)
-    eventually(lambda: rig.counts()["ready"] == 1, 5, "the file is queued")
-    status, body = rig.get("/readyz")
-    assert status == 503
-    assert "the fake device is not there yet" in body
-    assert rig.get("/livez")[0] == 200
-    assert not rig.events("ready")
-    rig.picked(1)
-    eventually(lambda: rig.events("ready"), 5, "ready is told")
-
-
 def test_a_device_fault_ends_the_process_and_loses_nothing(rig: Rig) -> None:
     rig.start("--fault-at", "2")
     rig.start_session()
     seeds = {f"mic_{n}.mrc": n for n in range(6)}
     for name, seed in seeds.items():
         rig.write(name, seed)
-    assert rig.process is not None
-    assert rig.process.wait(15) == 70
+    rig.ends(70)
     assert "the fake device failed" in rig.log.read_text()
     rig.start()
     rig.picked(6)

@@ -34,6 +34,7 @@ class FakePicker:
     """Picks as many particles as the first pixel says; a negative number is blank, 99 a dead device."""
 
     weights_sha256: str = "a" * 64
+    device_name: str = "batch device"
     tile_sizes_px: tuple[int, ...] = (512, 256)
     room_px: int = 1000
     seen: list[int] = field(default_factory=list)

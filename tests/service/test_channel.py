@@ -1,4 +1,4 @@
-"""Pooled buffers."""
+"""Pooled buffers, and a queue that is full."""
 
 import threading
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drpwatch.errors import DeviceNotReady
-from drpwatch.service.channel import Buffer, Buffers
+from drpwatch.service.channel import Buffer, Buffers, Channel
 
 
 def test_buffers_are_used_again_and_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +87,11 @@ def test_where_there_is_no_memory_of_a_kind_the_usual_is_taken_and_it_is_told_on
         buffers.allocate_by(allocate, told.append)
         assert buffers.take(10, never) is not None
     assert told == ["no page-locked memory"]
+
+
+def test_what_is_offered_waits_for_no_place() -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.offer(1)
+    assert not channel.offer(2)
+    assert channel.get() == 1
+    assert channel.offer(3)

@@ -11,7 +11,7 @@ from drpwatch.service import device
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.fake_picker import FakePickers
 from tests.service.plant import Plant
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 def page(plant: Plant) -> str:
@@ -82,12 +82,12 @@ def test_what_waits_for_the_disk_when_the_device_fails_is_not_written(
     def call(name: str, act, half=None):  # type: ignore[no-untyped-def]
         if name == "write" and not slow.is_set():
             reached.set()
-            assert slow.wait(20)
+            assert slow.wait(300)
         return real(name, act, half)
 
     plant.faults.call = call  # type: ignore[method-assign]
     plant.write("b.mrc", 2)
-    assert reached.wait(10)
+    assert reached.wait(PATIENCE * 10)
     for seed in (3, 4):
         plant.write(f"{seed}.mrc", seed)
     eventually(lambda: plant.pipeline._outcomes.depth == 2, 10, "two more are picked")

@@ -17,6 +17,7 @@ from drpwatch.errors import CanaryMoved, DeviceFault
 from drpwatch.formats import mrc, star
 from drpwatch.service import device
 from drpwatch.service.canary import PARAMS, PIXEL_SIZE_ANGSTROM, picture
+from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.models import Models
 from drpwatch.service.pickers import PickerFactory
 from tests.daemon.fake_device import FakeDevice
@@ -136,6 +137,14 @@ def test_every_loop_beats(plant: Plant) -> None:
         return told and time.time() - metric(plant, "heartbeat_timestamp_seconds", loop="picker") > 300
 
     eventually(is_told, 5, "the slowest one is shown")
+
+
+def test_a_sentence_names_its_device_once(plant: Plant) -> None:
+    publisher = plant.pipeline._publisher
+    one = DeviceNews("cuda:1", publisher, is_one_of_several=True)
+    assert one.sentence("out of memory") == "cuda:1: out of memory"
+    assert one.sentence('device "cuda:1": no driver') == 'device "cuda:1": no driver'
+    assert DeviceNews("auto", publisher, is_one_of_several=False).sentence("no driver") == "no driver"
 
 
 # ---- one is not ready, or loses its memory --------------------------------------------------------

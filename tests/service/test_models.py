@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from drpwatch.config import Pick
-from drpwatch.errors import OutputError, WeightsError
+from drpwatch.errors import DeviceNotReady, OutputError, WeightsError
 from drpwatch.pick.weights import find
 from drpwatch.service.models import Models
 
@@ -31,6 +32,15 @@ def test_a_model_is_what_it_was_when_it_was_pinned(models: Models, tmp_path: Pat
     with pytest.raises(WeightsError, match=r"own\.safetensors: not a safetensors file"):
         models.pin(str(own))
     assert [path.name for path in (tmp_path / "state/weights").iterdir()] == [f"{pinned.sha256}.safetensors"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_number_stands_for_its_device(tmp_path: Path) -> None:
+    models = Models(Pick(devices=[0, 3]), tmp_path / "weights")
+    pinned = models.pin("general")
+    for number, name in enumerate(("cuda:0", "cuda:3")):
+        with pytest.raises(DeviceNotReady, match=f'device "{name}"'):
+            models(pinned.sha256, number)
 
 
 def test_threads_that_want_the_same_model_all_get_it(models: Models) -> None:
