@@ -129,6 +129,11 @@ def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
     return arrays
 
 
+def plain(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), as it comes."""
+    return np.empty(size_bytes, np.uint8)
+
+
 def page_locked(size_bytes: int) -> npt.NDArray[np.uint8]:
     """Return memory of the host, (n,), from which a GPU can be uploaded to beside all else.
 

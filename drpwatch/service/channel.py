@@ -65,6 +65,7 @@ Allocate = Callable[[int], Buffer]
 
 
 def _plain(size_bytes: int) -> Buffer:
+    """Return memory as it comes."""
     return np.empty(size_bytes, np.uint8)
 
 

@@ -10,9 +10,6 @@ import hashlib
 import threading
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from drpwatch.config import Pick
 from drpwatch.errors import OutputError, WeightsError
 from drpwatch.service.pickers import Picker
@@ -35,7 +32,6 @@ class Models:
         self._config = config
         self._store = store
         self._pinning = threading.Lock()
-        self._on_gpu = False
 
     def __call__(self, weights_sha256: str, device: int) -> Picker:
         """Load weights that `pin` knows, onto a device that is the calling thread's from then on.
@@ -57,7 +53,6 @@ class Models:
         target = resolve(self._config.picking_devices[device], threads)
         settle_on(target)
         picker = TorchPicker.load(str(copy), str(target), threads, self._config.precision)
-        self._on_gpu = target.type == "cuda"
         if picker.weights_sha256 != weights_sha256:
             raise WeightsError(
                 f"{copy}: the copy of these weights was changed: give the session its model again"
@@ -69,20 +64,6 @@ class Models:
         from drpwatch.pick.device import release
 
         release()
-
-    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
-        """Return memory, (n,), from which uploads are quickest: page-locked where a GPU picks.
-
-        Raises
-        ------
-        DeviceNotReady
-            There is no such memory.
-        """
-        if not self._on_gpu:
-            return np.empty(size_bytes, np.uint8)
-        from drpwatch.pick.device import page_locked
-
-        return page_locked(size_bytes)
 
     def pin(self, model: str) -> PinnedWeights:
         """Read a model as a whole, keep a copy, and return what it is; callable from any thread.

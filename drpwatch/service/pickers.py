@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from drpwatch.errors import DeviceNotReady, DeviceOutOfMemory, UnusableMicrograph
 from drpwatch.micrograph import Outcome, PickParams, Picks, Pictures, ReadyMicrograph
+from drpwatch.service.channel import Allocate
 from drpwatch.service.tiles import TileSizes
 from drpwatch.session.records import PinnedWeights
 
@@ -43,6 +43,11 @@ class Picker(Protocol):
     """In which tiles the detector can run, the usual ones first, then smaller ones; with the same picks."""
     uploads_beside: bool
     """Whether an upload goes on while the device computes."""
+    host_memory: Allocate
+    """Allocates memory, (n,), from which uploads are quickest; raises DeviceNotReady where there is none of it.
+
+    From any thread, and whether or not the model is still loaded.
+    """
     imprecise: str | None
     """Why the networks do not compute in half precision, where that was wanted."""
 
@@ -92,13 +97,6 @@ class PickerFactory(Protocol):
 
     def release(self) -> None:
         """Give memory of the device that no picker uses any more to others."""
-        ...
-
-    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
-        """Return memory, (n,), from which uploads are quickest, once a model was loaded; from any thread.
-
-        Raises DeviceNotReady where there is none.
-        """
         ...
 
 

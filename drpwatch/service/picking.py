@@ -42,7 +42,7 @@ class Picking:
     weights_failed
         Called with session and reason when a session's model cannot be loaded: it has to end.
     warmed_up
-        Called when `model` is on its device.
+        Called with `model` when it is on its device.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Picking:
         others_pick: Callable[[], bool],
         give_back: Callable[[Loaded], None],
         weights_failed: Callable[[str, str], None],
-        warmed_up: Callable[[], None],
+        warmed_up: Callable[[Picker], None],
         illustrator: Illustrator,
         publisher: Publisher,
         heartbeats: Heartbeats,
@@ -147,7 +147,7 @@ class Picking:
             else:
                 lost = ""
                 self._note(picker)
-                self._warmed_up()
+                self._warmed_up(picker)
             if lost:  # here, where no traceback holds what was on the device
                 self._device.lose(lost, stop)
         return self._device.not_ready is None

@@ -28,7 +28,7 @@ from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
-from drpwatch.service.pickers import PickerFactory
+from drpwatch.service.pickers import Picker, PickerFactory
 from drpwatch.service.picking import LOOP as PICKER
 from drpwatch.service.picking import Picking
 from drpwatch.service.publish import Publisher
@@ -276,10 +276,10 @@ class Pipeline:
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
 
-    def _note_warm(self) -> None:
-        """From now on devices can be asked for the memory from which they are uploaded to."""
+    def _note_warm(self, picker: Picker) -> None:
+        """From now on micrographs are read into the memory that the device likes best."""
         self.warmed_up.set()
-        self._buffers.allocate_by(self.factory.host_buffer, self._publisher.not_page_locked)
+        self._buffers.allocate_by(picker.host_memory, self._publisher.not_page_locked)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from drpwatch.config import load_config
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory, DrpwatchError
 from drpwatch.micrograph import PickParams, Picks, Pictures
+from drpwatch.pick.device import plain
+from drpwatch.service.channel import Allocate
 from drpwatch.service.clock import Clock
 from drpwatch.service.daemon import run
 from drpwatch.session.records import PinnedWeights
@@ -68,9 +69,6 @@ class Pickers:
     def release(self) -> None:
         pass
 
-    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
-        return np.empty(size_bytes, np.uint8)
-
     def pin(self, model: str) -> PinnedWeights:
         return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
 
@@ -88,6 +86,7 @@ class Picker:
     device_name: str = "faulty device"
     tile_sizes_px: tuple[int, ...] = (256, 64)
     uploads_beside: bool = True
+    host_memory: Allocate = plain
     precision: str = "float32"
     imprecise: str | None = None
 

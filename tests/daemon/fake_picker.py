@@ -16,6 +16,7 @@ import numpy.typing as npt
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.pick.scene import SHAPE_YX
+from drpwatch.service.channel import Allocate
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
@@ -109,6 +110,10 @@ class FakePicker:
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
     precision: str = "float32"
     imprecise: str | None = None
+
+    @property
+    def host_memory(self) -> Allocate:
+        return self.of.host_buffer
 
     @property
     def uploads_beside(self) -> bool:

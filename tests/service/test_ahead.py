@@ -92,10 +92,18 @@ def test_where_memory_is_short_the_one_that_is_picked_has_it(plant: Plant, besid
     for seed in (2, 3):
         plant.write(f"{seed}.mrc", seed)
     eventually(lambda: plant.pipeline._loaded.depth == 2, 10, "both are loaded")
-    beside.device.full_in = ["detect", "detect"]  # of the first and its second try
+    beside.gate = second = threading.Event()
     gate.set()
+    eventually(lambda: uploads_of(beside, 3) == 1, 10, "the third is uploaded while the second is picked")
+    beside.device.full_in = ["detect"]
+    second.set()
     plant.recorded(3)
-    assert beside.device.tiles[:3] == [512, 256, 128]
+    assert beside.device.tiles == [512, 512, 256, 256]
+    assert [uploads_of(beside, seed) for seed in (1, 2, 3)] == [
+        1,
+        1,
+        2,
+    ]  # the third made room, and came again
     assert plant.rows() == ["1.mrc", "2.mrc", "3.mrc"]
 
 
