@@ -127,6 +127,27 @@ def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
     return arrays
 
 
+def plain(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), as it comes."""
+    return np.empty(size_bytes, np.uint8)
+
+
+def page_locked(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), from which a GPU can be uploaded to beside all else.
+
+    Raises
+    ------
+    DeviceNotReady
+        There is none.
+    """
+    try:
+        return np.asarray(torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True).numpy())
+    except RuntimeError as error:
+        raise DeviceNotReady(
+            f"{size_bytes / 2**20:.0f} MiB of page-locked memory: {first_line(error)}"
+        ) from error
+
+
 def release() -> None:
     """Give memory that no tensor uses any more back to the device."""
     torch.cuda.empty_cache()

@@ -8,7 +8,7 @@ turns out a candidate, and the shape in which tiles and patches are run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,7 +20,16 @@ import torch.nn.functional as F
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick import precision as precisions
 from drpwatch.pick import scene
-from drpwatch.pick.device import exact_arithmetic, faults, memory_bytes, name_of, on_host, resolve
+from drpwatch.pick.device import (
+    exact_arithmetic,
+    faults,
+    memory_bytes,
+    name_of,
+    on_host,
+    page_locked,
+    plain,
+    resolve,
+)
 from drpwatch.pick.field import Background, noise_twin, power_spectrum, twin_phases, twin_shape
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import Candidates, find_candidates, find_peaks, most_peaks, standing_out
@@ -49,7 +58,8 @@ class Uploaded:
     def wait(self) -> None:
         """Return when nothing is read any more from where they came from."""
         if self.arrived is not None:
-            self.arrived.synchronize()
+            with faults():
+                self.arrived.synchronize()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +99,12 @@ class Picker:
         """The numbers in which detector and classifier compute."""
         self.imprecise: str | None = None
         """Why they are not of half the bits, where that was wanted."""
+        self.uploads_beside = device.type == "cuda"
+        """Whether an upload goes on while the device computes."""
+        self.host_memory: Callable[[int], npt.NDArray[np.uint8]] = (
+            page_locked if device.type == "cuda" else plain
+        )
+        """Allocates memory, (n,), from which uploads are quickest; raises DeviceNotReady where there is none of it."""
         self._at_once = device.type == "cuda"  # all for the device before a word from it
         if device.type == "cuda":
             exact_arithmetic()
