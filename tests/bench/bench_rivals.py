@@ -9,9 +9,10 @@ its own preprocessing, at the settings that its documentation recommends: Topaz'
 with diameters of 0.8 to 1.1 times the particle's. RELION's picker has one thread, so its MPI version, a process for
 each core, is timed too where it is there.
 
-`start` is one micrograph, from the start of the process to its end. `each more` is what a micrograph adds: the time of
-N less that of one, over N - 1; the same of the CPU time, which other work on the machine moves less. Repeats go round all programs, medians are shown, and ratios are medians of the
-ratios in one round. Without --topaz or a topaz on PATH, one is installed into a temporary environment by pip.
+`start and one` is one micrograph, from the start of the process to its end. `each more` is what a micrograph adds:
+the time of N less that of one, over N - 1; also as CPU time, which other work on the machine moves less. Repeats go
+round all programs; medians are shown, and ratios are medians of the ratios in one round. Without --topaz or a topaz
+on PATH, one is installed into a temporary environment by pip.
 """
 
 from __future__ import annotations
