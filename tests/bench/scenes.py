@@ -20,8 +20,9 @@ def micrograph(
     shape_yx: tuple[int, int] = (4096, 4096),
     particles: int | None = None,
     diameter_angstrom: float = DIAMETER_ANGSTROM,
+    depth: float = 0.6,
 ) -> npt.NDArray[np.float32]:
-    """Return (h, w) pixels with so many particles, by default as dense as on a crowded grid."""
+    """Return (h, w) pixels; by default, particles are as dense as on a crowded grid, and `depth` deviations dark."""
     rng = np.random.default_rng(seed)
     h, w = shape_yx
     pixels = rng.standard_normal(shape_yx, dtype=np.float32)
@@ -29,7 +30,7 @@ def micrograph(
     radius = int(diameter_angstrom / PIXEL_SIZE_ANGSTROM / 2)
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     side = 2 * radius + 1
-    disc = (0.4 * (np.hypot(y, x) < radius)).astype(np.float32)
+    disc = (depth * (np.hypot(y, x) < radius)).astype(np.float32)
     corners = np.column_stack([rng.integers(0, length - side, size=count) for length in (h, w)])
     for top, left in corners:
         pixels[top : top + side, left : left + side] -= disc
