@@ -8,7 +8,8 @@ import json
 import pytest
 import torch
 
-from tests.bench import bench_daemon, bench_pick, gpu
+from drpwatch.pick.picker import Picker
+from tests.bench import bench_daemon, bench_growth, bench_pick, bench_rivals, gpu
 from tests.bench.scenes import micrograph
 
 
@@ -23,10 +24,10 @@ def _threads():
 @pytest.mark.timeout(300)
 def test_the_table_of_a_gpu_is_made_by_the_same_code_without_one(tmp_path, capsys):
     found = tmp_path / "gpu.json"
-    arguments = ["--device", "cpu", "--size", "512x512", "--files", "3", "--repeats", "1"]
+    arguments = ["--device", "cpu", "--size", "768x768", "--files", "3", "--repeats", "1"]
     assert gpu.main([*arguments, "--json", str(found), "--dir", str(tmp_path)]) == 0
     result = json.loads(found.read_text())
-    assert result["floor"]["bytes"] == 512 * 512 * 4
+    assert result["floor"]["bytes"] == 768 * 768 * 4
     assert min(result["floor"]["micrographs_per_s"].values()) > 0
     assert min(result["stages_s"].values()) > 0
     # CPU and device are the same one here, and half of the bits is enough for most picks.
@@ -65,3 +66,45 @@ def test_the_daemon_s_throughput(tmp_path):
     assert result["seconds_each"] > 0
     assert min(result["picking_seconds_each"].values()) > 0
     assert min(result["beside_seconds_each"].values()) > 0
+
+
+@pytest.mark.timeout(120)
+def test_growth_is_measured_told_and_drawn(tmp_path):
+    picker = Picker.load("general", "cpu", 1)
+    parts = {
+        "pixels": bench_growth.by_size(tmp_path / "size", picker, [256, 512], 1),
+        "candidates": bench_growth.by_candidates(tmp_path / "crowd", picker, [2, 20, 10**6], 512, 1),
+        "known files": bench_growth.by_known([50, 100], 1),
+    }
+    assert [row["of"] for row in parts["candidates"]] == [2, 20]  # there are no million
+    assert all(min(row.values()) > 0 for rows in parts.values() for row in rows)
+    assert bench_growth.grown("pixels", parts["pixels"]).count("\n") == 4
+    bench_growth.plot(parts, tmp_path / "growth.svg")
+    assert (tmp_path / "growth.svg").read_text().count("known files") == 1
+
+
+def test_growth_is_a_power():
+    rows = [{"of": 10, "a": 1.0, "b": 3.0}, {"of": 100, "a": 10.0, "b": 3.0}]
+    assert bench_growth.power(rows, "a") == pytest.approx(1)
+    assert bench_growth.power(rows, "b") == 0
+
+
+def test_rivals_are_compared_by_what_one_more_micrograph_costs(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(bench_rivals.time, "perf_counter", lambda: now)
+
+    def program(start_s, each_s):
+        def pick(files, folder):
+            nonlocal now
+            now += start_s + each_s * len(files)
+            return 7 * len(files)
+
+        return pick
+
+    pickers = {bench_rivals.OURS: program(3, 0.5), "other": program(1, 2)}
+    found = bench_rivals.measure(tmp_path, [tmp_path] * 5, pickers, 3)
+    assert found["other"]["start_s"] == 3
+    assert found["other"]["each_more_s"] == 2
+    assert found["other"]["start_ratio"] == pytest.approx(3 / 3.5, abs=0.01)
+    assert found["other"]["each_more_ratio"] == 4
+    assert found["other"]["picks_each"] == 7

@@ -17,6 +17,7 @@ on PATH, one is installed into a temporary environment by pip.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -198,7 +199,8 @@ def _median(runs: list[Run], what: str) -> float:
 
 def _ratio(theirs: list[Run], ours: list[Run], what: str) -> float:
     pairs = zip(theirs, ours, strict=True)
-    return round(statistics.median(getattr(one, what) / getattr(other, what) for one, other in pairs), 2)
+    ratios = [getattr(one, what) / (getattr(other, what) or math.nan) for one, other in pairs]
+    return round(statistics.median(ratios), 2)
 
 
 def simulated(folder: Path, count: int, shape_yx: tuple[int, int]) -> list[Path]:

@@ -35,13 +35,13 @@ from drpwatch.pick.weights import find, load_weights
 from tests.bench import bench_daemon, limits
 from tests.bench.bench_pick import picked
 from tests.bench.options import keep, machine, options, shape, table, told
-from tests.bench.scenes import DIAMETER_ANGSTROM, PIXEL_SIZE_ANGSTROM, micrograph, write_different
+from tests.bench.scenes import DIAMETER_ANGSTROM, PIXEL_SIZE_ANGSTROM, micrograph, simulated, write_different
 from tests.real.robustness import in_common
 
 PARAMS = PickParams(DIAMETER_ANGSTROM, pixel_size_angstrom=PIXEL_SIZE_ANGSTROM)
 PIXEL_SIZE_YX = (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM)
 READERS = (1, 2, 4)
-DEPTHS = (0.6, 0.4, 0.3)  # of the particles in the micrographs that precisions are compared on
+SIMULATED = 3  # micrographs that precisions are compared on
 GIB = 1 << 30
 
 Pixels = npt.NDArray[Any]
@@ -119,7 +119,7 @@ def measure_precisions(
     model: str, device: torch.device, shape_yx: tuple[int, int], repeats: int
 ) -> dict[str, Any]:
     """Return for each precision how many picks are those of float32, and how long detector and all take."""
-    scenes = [micrograph(100, shape_yx, depth=depth) for depth in DEPTHS]
+    scenes = simulated(SIMULATED, shape_yx)
 
     def found(picker: Picker) -> list[Picks]:
         return [picker.pick(one, PIXEL_SIZE_YX, PARAMS) for one in scenes]
