@@ -12,6 +12,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from drpwatch.cores import share_cores
+
+share_cores()  # before a test imports PyTorch
+
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
