@@ -7,9 +7,9 @@ import pytest
 import structlog
 
 from drpwatch.errors import OutputError
+from drpwatch.report.handover import REPORT
 from drpwatch.report.making import make_report
 from drpwatch.service import reports as module
-from drpwatch.report.handover import REPORT
 from drpwatch.service.reports import Reports
 from drpwatch.session.lifecycle import Verb
 from tests.report.making import Session
