@@ -6,11 +6,21 @@ holds the two together. Nothing is guessed: a wrong key, type or value is a `Con
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from drpwatch import places
 from drpwatch.errors import ConfigError
@@ -33,6 +43,19 @@ FilePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 _LONGEST_S = 366 * 86_400.0  # a thread cannot wait for some of the numbers beyond
 Seconds = Annotated[float, Field(ge=0, le=_LONGEST_S, allow_inf_nan=False)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+_ONE_OF_SEVERAL = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,2})")
+_MOST_DEVICES = 16
+
+
+def _named(devices: object) -> tuple[str, ...]:
+    """Return the names of devices; a number stands for a GPU."""
+    listed = devices if isinstance(devices, list | tuple) else [None]
+    names = tuple(f"cuda:{one}" if type(one) is int else str(one) for one in listed)
+    if not all(map(_ONE_OF_SEVERAL.fullmatch, names)):
+        raise ValueError('must be GPUs in brackets, such as [0, 1] or ["cuda:0", "cuda:1"]')
+    if len(names) > _MOST_DEVICES:
+        raise ValueError(f"must be {_MOST_DEVICES} devices at most")
+    return names
 
 
 class _Section(BaseModel):
@@ -65,6 +88,7 @@ class Pick(_Section):
     """`[pick]`: the device and the resources of the picker."""
 
     device: Device = "auto"
+    devices: Annotated[tuple[str, ...], BeforeValidator(_named)] = ()
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
@@ -72,6 +96,31 @@ class Pick(_Section):
     time_limit_s: Annotated[float, Field(gt=0, le=240)] = 120.0
     canary_every_s: Seconds = 300.0
     release_after_s: Seconds = 900.0
+
+    @field_validator("devices")
+    @classmethod
+    def _make_sense(cls, devices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        twice = [one for one in devices if one != "cpu" and devices.count(one) > 1]
+        if twice:
+            raise ValueError(f"must have {twice[0]} once")
+        if len({one == "cpu" for one in devices}) > 1:
+            raise ValueError("must be GPUs or the CPU alone, for their picks differ in the last digits")
+        device = info.data.get("device", "auto")
+        if devices and device != "auto" and devices != (device,):
+            raise ValueError(f'must be left out where pick.device is "{device}"')
+        return devices
+
+    @property
+    def picking_devices(self) -> tuple[str, ...]:
+        """What picks: `devices`, or else the one `device`."""
+        return self.devices or (self.device,)
+
+    @property
+    def device_labels(self) -> tuple[str, ...]:
+        """What each of them is called: one that is there twice has a number."""
+        names = self.picking_devices
+        times = [names[: n + 1].count(name) for n, name in enumerate(names)]
+        return tuple(f"{name}#{nth}" if nth > 1 else name for name, nth in zip(names, times, strict=True))
 
 
 class Session(_Section):

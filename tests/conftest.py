@@ -1,6 +1,8 @@
 """What holds for every test.
 
-Property tests draw their examples afresh on a developer's machine, and always the same ones in CI.
+Property tests draw their examples afresh on a developer's machine, and always the same ones in CI. The files are
+shared among two processes, each file in one of them; a file alone runs in this one, as everything does with `-s`
+and `-n 0`.
 """
 
 import os
@@ -13,6 +15,15 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # else each of two, and each daemon, would use all cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests; what is printed is seen of this one alone."""
+    alone = len(config.args) == 1 and ".py" in config.args[0]
+    return 0 if alone or config.option.capture == "no" else 2
 
 
 @pytest.fixture(autouse=True)

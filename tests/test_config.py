@@ -79,6 +79,24 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
     assert load_config(path, SERVICE) == Config()
 
 
+@pytest.mark.parametrize(
+    ("pick", "devices", "labels"),
+    [
+        ("", ("auto",), ("auto",)),
+        ('device = "cuda:1"\ndevices = []', ("cuda:1",), ("cuda:1",)),
+        ('device = "auto"\ndevices = [0, 1]', ("cuda:0", "cuda:1"), ("cuda:0", "cuda:1")),
+        ('devices = ["cuda:3", 0]', ("cuda:3", "cuda:0"), ("cuda:3", "cuda:0")),
+        ('device = "cuda:1"\ndevices = [1]', ("cuda:1",), ("cuda:1",)),
+        ('devices = ["cpu", "cpu", "cpu"]', ("cpu", "cpu", "cpu"), ("cpu", "cpu#2", "cpu#3")),
+    ],
+)
+def test_what_picks(tmp_path, pick, devices, labels):
+    path = tmp_path / "config.toml"
+    path.write_text(f"[pick]\n{pick}\n")
+    config = load_config(path).pick
+    assert (config.picking_devices, config.device_labels) == (devices, labels)
+
+
 def test_values_are_taken(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text('[watch]\nsettle_s = 3\n[daemon]\nstate_dir = "/x"\n[pick]\ndevice = "cuda:1"\n')
@@ -97,7 +115,7 @@ def test_values_are_taken(tmp_path):
         ),
         (
             "[pick.extra]",
-            "pick.extra: no such key; allowed here: device, cpu_threads, loaders, model, newest_first_beyond,"
+            "pick.extra: no such key; allowed here: device, devices, cpu_threads, loaders, model, newest_first_beyond,"
             " time_limit_s, canary_every_s, release_after_s",
         ),
         (
@@ -132,6 +150,34 @@ def test_values_are_taken(tmp_path):
         (
             '[pick]\ndevice = "cuda:1234"',
             "pick.device: must be auto, cpu, cuda or cuda:N, not 'cuda:1234'",
+        ),
+        (
+            '[pick]\ndevice = "cuda:1"\ndevices = [0, 1]',
+            'pick.devices: must be left out where pick.device is "cuda:1", not [0, 1]',
+        ),
+        ("[pick]\ndevices = [0, 1, 0]", "pick.devices: must have cuda:0 once, not [0, 1, 0]"),
+        (
+            '[pick]\ndevices = ["cpu", 0]',
+            "pick.devices: must be GPUs or the CPU alone, for their picks differ in the last digits,"
+            " not ['cpu', 0]",
+        ),
+        *(
+            (
+                f"[pick]\ndevices = {value}",
+                f'pick.devices: must be GPUs in brackets, such as [0, 1] or ["cuda:0", "cuda:1"], not {told}',
+            )
+            for value, told in [
+                ("2", "2"),
+                ("[true]", "[True]"),
+                ("[-1]", "[-1]"),
+                ('["cuda"]', "['cuda']"),
+                ('["auto"]', "['auto']"),
+                ("[1.0]", "[1.0]"),
+            ]
+        ),
+        (
+            f"[pick]\ndevices = {['cpu'] * 17}",
+            f"pick.devices: must be 16 devices at most, not {['cpu'] * 17}",
         ),
         (
             "[watch]\npoll_interval_s = 1e300",
@@ -206,6 +252,8 @@ def test_any_value_of_any_key_is_taken_as_it_is_or_refused(tmp_path_factory, pla
         assert refusal.startswith(f"{path}: {section}.{key}: ")
         return
     taken = getattr(getattr(config, section), key)
+    if key == "devices":
+        value = tuple(f"cuda:{one}" if isinstance(one, int) else one for one in value)
     assert taken == (Path(value) if isinstance(taken, Path) else value)
     assert isinstance(taken, bool) == isinstance(value, bool)
 

@@ -95,7 +95,7 @@ def adapt_to(
 ) -> str:
     """Adapt, write the weights, and return what to tell the user."""
     started = time.monotonic()
-    picker = Picker.load(chosen.params.model, device, threads)
+    picker = Picker.load(chosen.params.model, device, threads, "float32")
     paths = spread(chosen.paths, limit)
     done = 0
 

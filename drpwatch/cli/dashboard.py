@@ -32,6 +32,7 @@ class Snapshot:
     detail: Json | None = None  # the session that is shown in full
     daemon: Json | None = None  # the daemon itself: its devices, its page
     not_ready: tuple[str, ...] = ()  # why micrographs are not picked and recorded
+    notes: tuple[str, ...] = ()  # what is wrong while they are
     unreachable: str | None = None
 
 
@@ -44,7 +45,8 @@ def draw(shown: Snapshot, width: int, height: int) -> RenderableType:
     else:
         parts.append(Text("no sessions yet: drpwatch session start NAME --watch DIR --diameter-angstrom D"))
     if shown.detail is not None:
-        left = height - 4 - len(shown.sessions) - len(shown.not_ready) - len(_devices(shown))
+        told = len(shown.not_ready) + len(shown.notes) + len(_devices(shown))
+        left = height - 4 - len(shown.sessions) - told
         name = Text(f"{shown.detail['name']}: {shown.detail['state']}", "bold")
         parts.append(Panel(_session(shown.detail, width - _FRAME, left), title=name, title_align="left"))
     # What was known before is still to be read, but as such.
@@ -69,6 +71,8 @@ def _block(picks: int | None, most: int) -> str:
 def _head(shown: Snapshot) -> Text:
     head = Text("drpwatch ", "bold")
     head.append(time.strftime("%H:%M:%S", time.localtime(shown.at)), "dim")
+    if shown.daemon is not None and shown.daemon["page"] is not None:
+        head.append(f"  {shown.daemon['page']}", "dim")
     if shown.unreachable is not None:
         head.append(f"\n! {printable(shown.unreachable)}; trying again", "bold red")
     elif shown.not_ready:
@@ -77,8 +81,8 @@ def _head(shown: Snapshot) -> Text:
             head.append(f"\n! {printable(reason)}", "yellow")
     else:
         head.append("  ready", "green")
-    if shown.daemon is not None and shown.daemon["page"] is not None:
-        head.append(f"  {shown.daemon['page']}", "dim")
+        for note in shown.notes:
+            head.append(f"\n! {printable(note)}", "yellow")
     for device in _devices(shown):
         head.append(f"\n{device_line(device)}", "yellow" if device["not_ready"] else "dim")
     return head

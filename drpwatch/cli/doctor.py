@@ -118,8 +118,8 @@ def _daemon(config: Config) -> tuple[Check, list[dict[str, Any]]]:
         return fail(
             "daemon", f"{running}, and cannot pick: {reasons}", "the checks here may say why"
         ), sessions
-    if about["notices"]:
-        return warn("daemon", running, "; ".join(about["notices"])), sessions
+    if notices := [*health["notes"], *about["notices"]]:
+        return warn("daemon", running, "; ".join(notices)), sessions
     if about["version"] != __version__:
         return warn("daemon", running, f"restart it to have version {__version__}"), sessions
     return ok("daemon", f"{running}, ready"), sessions

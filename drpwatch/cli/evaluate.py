@@ -71,7 +71,8 @@ def evaluate(
         str | None, typer.Option(help="Of --suite: auto, cpu, cuda or cuda:N. [default: auto]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=0, max=1024, help="Of --suite: CPU threads. [default: all cores]")
+        int | None,
+        typer.Option(min=0, max=1024, help="Of --suite: CPU threads. [default: all cores it may use]"),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Of --suite: only so many micrographs of each set.")

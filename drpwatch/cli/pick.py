@@ -39,7 +39,7 @@ def pick(
     ] = None,
     model: Annotated[str, typer.Option(help="Name of shipped weights, or a weights file.")] = "general",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores it may use.")] = 0,
     glob: Annotated[
         str, typer.Option(help="Which files, by path below a directory that is given.")
     ] = "**/*.mrc",

@@ -36,7 +36,7 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Weights file to write (.safetensors).", show_default=False),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all cores it may use.")]
 
 
 @app.command()

@@ -1,13 +1,18 @@
-"""Which device picks, and what its errors mean."""
+"""Which device picks, what its errors mean, and how numbers come from it to the host with one wait."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from drpwatch.cores import usable_cores
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory
 
 # Their errors are plain RuntimeErrors, and no less sticky.
@@ -16,10 +21,13 @@ _NO_CPU_MEMORY = "DefaultCPUAllocator"
 
 
 def resolve(device: str, threads: int = 0) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a usable device; `threads` (0: all cores) is for the CPU.
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a usable device; `threads` is for the CPU.
 
     `auto` means the GPU on a machine that has an NVIDIA device node, whether it works yet or not, and the CPU
     on a machine without one: a GPU that is late or broken is never replaced by the CPU.
+
+    With 0 threads there are as many as PyTorch takes by itself, one for each core, but not more than the cores
+    that this process may use.
 
     Raises
     ------
@@ -28,11 +36,13 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
+    os.environ.setdefault(
+        "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+    )  # GPUs have the numbers that nvidia-smi gives them
     if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
@@ -42,6 +52,12 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     except RuntimeError as error:
         raise DeviceNotReady(f'device "{device}": {first_line(error)}') from error
     return torch.device(device)
+
+
+def settle_on(device: torch.device) -> None:
+    """Make a GPU the one that this thread's work goes to where no other is named."""
+    if device.index is not None:
+        torch.cuda.set_device(device)
 
 
 @contextmanager
@@ -72,6 +88,45 @@ def faults() -> Iterator[None]:
     if full:
         release()
         raise DeviceOutOfMemory(f"out of memory on the device: {full}")
+
+
+def exact_arithmetic() -> None:
+    """Have a GPU compute float32 as float32, and find out once which way is quickest for each shape.
+
+    TF32, PyTorch's default for convolutions, has no more digits than float16. Shapes are few, and run once
+    before anything is picked.
+    """
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = True
+
+
+def scalar(value: torch.Tensor) -> Any:
+    """Return a tensor of one number as what arithmetic with it is quickest with, and waits for nothing.
+
+    On a CPU that is the number, on a GPU the tensor: to ask it for its number is to wait for the device.
+    """
+    return value.item() if value.device.type == "cpu" else value
+
+
+def quantiles(values: torch.Tensor, at: tuple[float, ...]) -> torch.Tensor:
+    """Return quantiles of a flat tensor, (k,), without regard to NaN."""
+    # Written into place one by one: a list would be copied to a GPU, and waited for.
+    places = torch.stack([torch.full((), share, dtype=values.dtype, device=values.device) for share in at])
+    return torch.nanquantile(values, places)
+
+
+def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
+    """Bring tensors of any shapes and types from the device, all with one copy, and wait for it."""
+    flat = torch.cat([tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors])
+    content = flat.cpu().numpy()
+    arrays, start = [], 0
+    for tensor in tensors:
+        dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+        end = start + tensor.numel() * dtype.itemsize
+        arrays.append(content[start:end].view(dtype).reshape(tuple(tensor.shape)))
+        start = end
+    return arrays
 
 
 def release() -> None:

@@ -101,16 +101,29 @@ def _as_strong(x: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return (len(others) - weaker).to(x.dtype)
 
 
-def noise_twin(image: torch.Tensor) -> torch.Tensor:
+def twin_shape(shape_yx: tuple[int, ...]) -> tuple[int, int]:
+    """Return the shape of the noise twin of an image."""
+    return min(shape_yx[0], _TWIN_PX), min(shape_yx[1], _TWIN_PX)
+
+
+def twin_phases(shape_yx: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """Return the Fourier transform of white noise, always the same one, for twins of a shape."""
+    noise = torch.randn(shape_yx, generator=torch.Generator().manual_seed(0))
+    phases: torch.Tensor = torch.fft.rfft2(noise.to(device))
+    return phases
+
+
+def noise_twin(image: torch.Tensor, phases: torch.Tensor | None = None) -> torch.Tensor:
     """Return Gaussian noise with the power spectrum of an image's middle, at most 448 px along each side.
 
-    The phases of the Fourier transform are replaced by those of white noise, always the same one.
+    The phases of the Fourier transform are replaced by those of white noise: `twin_phases`, to be kept by whoever
+    makes many twins.
     """
-    h, w = (min(length, _TWIN_PX) for length in image.shape)
+    h, w = twin_shape(image.shape)
     top, left = (image.shape[0] - h) // 2, (image.shape[1] - w) // 2
     amplitude = torch.fft.rfft2(image[top : top + h, left : left + w]).abs()
-    noise = torch.randn((h, w), generator=torch.Generator().manual_seed(0)).to(image.device)
-    phases = torch.fft.rfft2(noise)
+    if phases is None:
+        phases = twin_phases((h, w), image.device)
     twin: torch.Tensor = torch.fft.irfft2(amplitude * phases / phases.abs().clamp_min(1e-12), s=(h, w))
     return twin
 
@@ -135,7 +148,7 @@ def power_spectrum(image: torch.Tensor) -> torch.Tensor:
     power /= len(views) * taper.square().sum()
     across = torch.fft.fftfreq(size, device=image.device), torch.fft.rfftfreq(size, device=image.device)
     ring = (torch.hypot(across[0][:, None], across[1][None, :]) * 2 * SPECTRUM_BINS).long().flatten()
-    ring = ring.clamp(max=SPECTRUM_BINS)  # the corners are left out
-    total = torch.zeros(SPECTRUM_BINS + 1, device=image.device).index_add_(0, ring, power.flatten())
-    count = torch.bincount(ring, minlength=SPECTRUM_BINS + 1)
-    return (total / count)[:SPECTRUM_BINS].clamp_min(1e-3).log()
+    # A product, which a GPU takes in the same order each time; what is in no ring, the corners, is left out.
+    in_ring = (ring[:, None] == torch.arange(SPECTRUM_BINS, device=image.device)).double()
+    mean: torch.Tensor = (power.flatten().double() @ in_ring) / in_ring.sum(0)
+    return mean.float().clamp_min(1e-3).log()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,29 @@ class Detector(nn.Module):
 
     stride_px: int
     """Height and width must be multiples of it."""
+
+    seen_yx: tuple[int, int] | None = None
+    """Of an input that is larger than its tile, the height and width from its corner on that are tile; None: all."""
+
+    side_px: int
+    """Side of such an input."""
+
+    def confine(self) -> None:
+        """Have nothing beyond `seen_yx` reach what is inside: for each convolution it is padding, as it was for all.
+
+        So tiles of any size can be run in one shape, with the same map.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(self._clear)
+
+    def _clear(self, _module: nn.Module, _given: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        if self.seen_yx is None:
+            return
+        coarser = self.side_px // out.shape[-1]
+        h, w = (length // coarser for length in self.seen_yx)
+        out[..., h:, :] = 0
+        out[..., :, w:] = 0
 
 
 class Fcrn(Detector):
@@ -205,11 +229,41 @@ def usual_tile_px(detector: Detector) -> int:
     return max(_LEAST_TILE_PX, 8 * detector.halo_px)
 
 
-def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int | None = None) -> torch.Tensor:
+class _Span(NamedTuple):
+    """What a tile is along one axis: from `first` to `last` it sees, and from `own` to `end` it tells."""
+
+    first: int
+    own: int
+    end: int
+    last: int
+
+
+def _tiles(length: int, step: int, halo: int) -> Iterator[_Span]:
+    """Yield tiles that tell `step` pixels each and see their halo, where there is picture."""
+    for own in range(0, length, step):
+        end = min(length, own + step)
+        yield _Span(max(0, own - halo), own, end, min(length, own + step + halo))
+
+
+def _windows(length: int, side: int, halo: int) -> Iterator[_Span]:
+    """Yield tiles that see `side` pixels each, or all that there is; no halo is needed where the picture ends."""
+    own = 0
+    while own < length:
+        first = max(0, min(own - halo, length - side))
+        last = min(length, first + side)
+        end = last if last == length else last - halo
+        yield _Span(first, own, end, last)
+        own = end
+
+
+def detect_in_tiles(
+    detector: Detector, image: torch.Tensor, tile_px: int | None = None, one_shape: bool = False
+) -> torch.Tensor:
     """Run a detector over (h, w) tile by tile; any tile size gives the same map.
 
     Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
-    Without a size they have the usual one.
+    Without a size they have the usual one. With `one_shape` all of any image run in the same shape, of the tile
+    and a halo on every side; a detector that was confined is needed.
     """
     h, w = image.shape
     stride = detector.stride_px
@@ -218,23 +272,27 @@ def detect_in_tiles(detector: Detector, image: torch.Tensor, tile_px: int | None
     padded = F.pad(image[None, None], border, mode=mode)
     height, width = padded.shape[2:]
     out = torch.empty_like(padded[0, 0])
-    step = stride * math.ceil((tile_px or usual_tile_px(detector)) / stride)
-    for top in range(0, height, step):
-        for left in range(0, width, step):
-            first_row, first_column = max(0, top - detector.halo_px), max(0, left - detector.halo_px)
-            bottom, right = min(height, top + step), min(width, left + step)
-            tile = padded[
-                :, :, first_row : bottom + detector.halo_px, first_column : right + detector.halo_px
-            ]
-            seen = detector(tile.contiguous(memory_format=torch.channels_last))[0, 0]
-            own = seen[top - first_row : bottom - first_row, left - first_column : right - first_column]
-            out[top:bottom, left:right] = own
+    step, halo = stride * math.ceil((tile_px or usual_tile_px(detector)) / stride), detector.halo_px
+    side = step + 2 * halo
+    along = [_windows(n, side, halo) if one_shape else _tiles(n, step, halo) for n in (height, width)]
+    dtype = next(detector.parameters()).dtype
+    for y, x in itertools.product(*along):
+        tile = padded[:, :, y.first : y.last, x.first : x.last]
+        detector.seen_yx = None
+        if one_shape:
+            detector.seen_yx, detector.side_px = (y.last - y.first, x.last - x.first), side
+            tile = F.pad(tile, (0, side - tile.shape[3], 0, side - tile.shape[2]))
+        told = detector(tile.to(dtype).contiguous(memory_format=torch.channels_last))[0, 0]
+        out[y.own : y.end, x.own : x.end] = told[
+            y.own - y.first : y.end - y.first, x.own - x.first : x.end - x.first
+        ]
     return out[BORDER_PX : BORDER_PX + h, BORDER_PX : BORDER_PX + w].contiguous()
 
 
-def patch_centres(yx: npt.NDArray[np.float32], shape_yx: tuple[int, ...]) -> torch.Tensor:
+def patch_centres(yx: npt.NDArray[np.float32] | torch.Tensor, shape_yx: tuple[int, ...]) -> torch.Tensor:
     """Return the pixels inside the image, (n, 2) int64, that are nearest to yx (n, 2)."""
-    return torch.from_numpy(np.clip(np.round(yx), 0, np.array(shape_yx) - 1).astype(np.int64))
+    nearest = torch.as_tensor(yx).round()
+    return torch.stack([nearest[:, i].clamp(0, shape_yx[i] - 1) for i in range(2)], dim=1).long()
 
 
 def patches_at(image: torch.Tensor, yx: torch.Tensor) -> torch.Tensor:

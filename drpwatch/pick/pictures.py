@@ -6,9 +6,12 @@ are. No files, no formats: whoever shows them encodes them.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
+from drpwatch.pick.device import quantiles, scalar
 from drpwatch.pick.preprocess import Bounds, PreparedImage
 
 PICTURE_PX = 1024
@@ -90,13 +93,16 @@ def _less_radial_mean(centred: torch.Tensor) -> torch.Tensor:
     size = len(centred)
     offsets = torch.arange(size, device=centred.device) - size // 2
     ring = torch.hypot(offsets[:, None].float(), offsets[None, :].float()).round().long()  # (s, s)
-    count = torch.bincount(ring.flatten())
-    mean = torch.zeros(len(count), device=centred.device).index_add_(0, ring.flatten(), centred.flatten())
+    rings = round(math.hypot(size // 2, size // 2)) + 1
+    mean, count = torch.zeros(2, rings, device=centred.device)
+    mean.index_add_(0, ring.flatten(), centred.flatten())
+    count.index_add_(0, ring.flatten(), torch.ones_like(centred).flatten())
     mean /= count.clamp(min=1)
-    radius = torch.arange(len(count), device=centred.device, dtype=torch.float32)
+    radius = torch.arange(rings, device=centred.device, dtype=torch.float32)
     apart = (radius[:, None] - radius) / (_RADIAL_SIGMA * radius[:, None] + 0.5)
     weight = torch.exp(-0.5 * apart.square())
-    return centred - (weight @ mean / weight.sum(dim=1))[ring]
+    smooth: torch.Tensor = weight @ mean / weight.sum(dim=1)
+    return centred - smooth[ring]
 
 
 def _low_passed(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
@@ -109,12 +115,13 @@ def _low_passed(image: torch.Tensor, sigma_px: float) -> torch.Tensor:
     return image
 
 
-def _grey(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _grey(image: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """Return uint8, black at `low` and white at `high`."""
-    return ((image - low) * (255 / max(high - low, 1e-20))).round_().clamp_(0, 255).to(torch.uint8)
+    gain = scalar(255 / (high - low).clamp_min(1e-20))
+    grey: torch.Tensor = ((image - scalar(low)) * gain).round_().clamp_(0, 255).to(torch.uint8)
+    return grey
 
 
-def _quantiles(image: torch.Tensor, at: tuple[float, float]) -> tuple[float, float]:
-    sample = image.flatten()[:: max(1, image.numel() // _SAMPLE)]
-    low, high = torch.quantile(sample, torch.tensor(at, device=image.device)).tolist()
+def _quantiles(image: torch.Tensor, at: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    low, high = quantiles(image.flatten()[:: max(1, image.numel() // _SAMPLE)], at).double()
     return low, high

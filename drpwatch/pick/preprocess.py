@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from drpwatch.errors import UnusableMicrograph
 from drpwatch.micrograph import PickParams
+from drpwatch.pick.device import on_host, quantiles, scalar
 
 Kind = Literal["robust", "reference"]
 Region = tuple[slice, slice]
@@ -24,6 +27,7 @@ _OUTLIER_SIGMAS = 10.0  # hot pixels ring in Fourier space
 _SAMPLE = 65_536  # pixels that robust statistics look at
 _LEAST_DIAMETER_PX = 6.0
 _MOST_WORKING_PIXELS = 256_000_000
+_BAND_ROWS = 1024  # of an image that are transformed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,6 @@ def prepare(
             f"a particle of {params.diameter_angstrom:g} Å is {diameter_px:.0f} px across and does not fit "
             f"into an image of {full_w}x{full_h} px"
         )
-    image = without_outliers(pixels)
-    bounds = picture_bounds(image, lag_px=max(1, round(diameter_px / 8)))
     shape = tuple(
         _working_length(length, across, constants, full_h)
         for length, across in zip((full_h, full_w), diameter_yx, strict=True)
@@ -96,6 +98,12 @@ def prepare(
         raise UnusableMicrograph(
             f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
         )
+    levels = _levels(pixels)
+    image = _limited(pixels, levels)
+    # The shapes of all that follows depend on where the picture ends: the one wait for the device in here.
+    strips, told = on_host(_strips(image, max(1, round(diameter_px / 8))), levels)
+    _refuse_blank(told)
+    bounds = Bounds(int(strips[0]), full_h - int(strips[1]), int(strips[2]), full_w - int(strips[3]))
     if constants.kind == "robust":
         image = levelled(image)
     small = fourier_resize(image, (shape[0], shape[1]))
@@ -121,18 +129,38 @@ def without_outliers(pixels: torch.Tensor) -> torch.Tensor:
     UnusableMicrograph
         Every pixel has the same value, or none is finite.
     """
-    image = pixels.to(torch.float32).contiguous()
-    sample = image.flatten()[:: max(1, image.numel() // _SAMPLE)]
-    finite = sample[torch.isfinite(sample)]
-    if finite.numel() < sample.numel() / 2:
+    levels = _levels(pixels)
+    _refuse_blank(on_host(levels)[0])
+    return _limited(pixels, levels)
+
+
+def _levels(pixels: torch.Tensor) -> torch.Tensor:
+    """Return (3,) float64 of some pixels of (H, W): the share of finite ones, their median, and their deviation."""
+    step = max(1, pixels.numel() // _SAMPLE)
+    sample = pixels.contiguous().flatten()[::step].to(torch.float32)
+    finite = torch.isfinite(sample)
+    low, middle, high = quantiles(torch.where(finite, sample, torch.nan), (0.25, 0.5, 0.75)).double()
+    mean = torch.where(finite, sample, 0).double().sum() / finite.sum()
+    square = torch.where(finite, sample.double() - mean, 0).square().sum() / (finite.sum() - 1)
+    spread = (high - low) / 1.349
+    spread = torch.where(spread == 0, square.sqrt(), spread)
+    return torch.stack([finite.double().mean(), middle, spread])
+
+
+def _refuse_blank(levels: npt.NDArray[np.float64]) -> None:
+    """Raise UnusableMicrograph where there is no picture."""
+    share, middle, spread = levels.tolist()
+    if share < 0.5:
         raise UnusableMicrograph("most pixels are not finite numbers")
-    low, middle, high = _quantiles(finite, (0.25, 0.5, 0.75))
-    spread = (high - low) / 1.349 or float(finite.std())
     if not spread > 1e-12 * max(1.0, abs(middle)):
         raise UnusableMicrograph(f"blank: every pixel is {middle:g}")
-    reach = _OUTLIER_SIGMAS * spread
-    centred = (image - middle).nan_to_num_(nan=0.0, posinf=reach, neginf=-reach)
-    return centred.clamp_(-reach, reach)
+
+
+def _limited(pixels: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Return float32 (H, W) around 0, finite, within ten deviations."""
+    middle, reach = scalar(levels[1]), scalar(_OUTLIER_SIGMAS * levels[2])
+    centred: torch.Tensor = pixels.to(torch.float32).contiguous() - middle
+    return centred.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf).clamp_(-reach, reach)
 
 
 def levelled(image: torch.Tensor) -> torch.Tensor:
@@ -153,24 +181,27 @@ def picture_bounds(image: torch.Tensor, lag_px: int) -> Bounds:
     There, rows (or columns) `lag_px` apart are nearly the same, which picture never is.
     """
     h, w = image.shape
-    top, bottom = _strip(image, lag_px), _strip(image.flip(0), lag_px)
-    left, right = _strip(image.T, lag_px), _strip(image.T.flip(0), lag_px)
+    top, bottom, left, right = _strips(image, lag_px).tolist()
     return Bounds(top, h - bottom, left, w - right)
 
 
-def _strip(image: torch.Tensor, lag: int) -> int:
+def _strips(image: torch.Tensor, lag_px: int) -> torch.Tensor:
+    """Return the height or width of the padding, (4,): top, bottom, left, right."""
+    views = image, image.flip(0), image.T, image.T.flip(0)
+    return torch.stack([_strip(view, lag_px) for view in views])
+
+
+def _strip(image: torch.Tensor, lag: int) -> torch.Tensor:
     """Return the height of the padding at the top of an image, 0 where there is none."""
     depth = min(image.shape[0] // 8, 1024)
     if depth <= 2 * lag:
-        return 0
+        return torch.zeros((), dtype=torch.int64, device=image.device)
     middle = image[image.shape[0] // 4 : 3 * image.shape[0] // 4]
     usual = (middle[lag::8] - middle[:-lag:8][: len(middle[lag::8])]).abs().mean()
     change = (image[lag : depth + lag] - image[:depth]).abs().mean(dim=1)
     alike = change < 0.2 * usual
-    if not bool(alike[0]):
-        return 0
-    run = int((~alike).nonzero()[0]) if not bool(alike.all()) else depth
-    return run + lag
+    run = alike.cumprod(0).sum()  # rows from the top on
+    return torch.where(run > 0, run + lag, 0)
 
 
 def _working_length(full: int, diameter_px: float, constants: Preprocessing, full_h: int) -> int:
@@ -196,12 +227,14 @@ def fourier_resize(image: torch.Tensor, shape_yx: tuple[int, int]) -> torch.Tens
     h, w = shape_yx
     if (h, w) == (full_h, full_w):
         return image
-    spectrum = torch.fft.rfft2(image)
     rows, columns = min(h, full_h) // 2, min(w, full_w) // 2
+    # Only the columns that stay get the second of the two transforms, and no spectrum of all of them is made.
+    kept = [torch.fft.rfft(band, dim=1)[:, :columns] for band in torch.split(image, _BAND_ROWS)]
+    spectrum = torch.fft.fft(torch.cat(kept), dim=0)
     small = torch.zeros((h, w // 2 + 1), dtype=spectrum.dtype, device=image.device)
     # The Nyquist row and column are left out: they have no partner, and nothing at the working scale is there.
-    small[:rows, :columns] = spectrum[:rows, :columns]
-    small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :, :columns]
+    small[:rows, :columns] = spectrum[:rows]
+    small[h - rows + 1 :, :columns] = spectrum[full_h - rows + 1 :]
     resized: torch.Tensor = torch.fft.irfft2(small, s=(h, w)) * (h * w / (full_h * full_w))
     return resized
 
@@ -211,8 +244,8 @@ def normalise_robust(image: torch.Tensor, inside: Region, constants: Preprocessi
     flat = image - blurred_background(image, constants.illumination_sigma_px)
     view = flat[inside]
     sample = view.flatten()[:: max(1, view.numel() // _SAMPLE)]
-    low, middle, high = _quantiles(sample, (0.25, 0.5, 0.75))
-    scaled = (flat - middle) / max((high - low) / 1.349, 1e-20)
+    low, middle, high = quantiles(sample, (0.25, 0.5, 0.75)).double()
+    scaled = (flat - scalar(middle)) / scalar(((high - low) / 1.349).clamp_min(1e-20))
     return gaussian_blur(
         scaled.clamp_(-constants.clip_sigmas, constants.clip_sigmas), constants.smooth_sigma_px
     )
@@ -222,11 +255,10 @@ def normalise_reference(image: torch.Tensor, inside: Region, constants: Preproce
     """Do what the reference implementation does before its CNN-1: 8-bit steps, in 0..1."""
     smooth = gaussian_blur(image, 2.0)
     view = smooth[inside].flatten()
-    low, high = _quantiles(view[:: max(1, view.numel() // _SAMPLE)], (0.01, 0.99))
-    stretched = ((smooth - low) / max(high - low, 1e-20)).clamp_(0, 1)
-    mean = float(stretched.mean())
-    if not 0.5 <= mean <= 0.6:
-        stretched += 0.55 - mean
+    low, high = quantiles(view[:: max(1, view.numel() // _SAMPLE)], (0.01, 0.99)).double()
+    stretched = ((smooth - scalar(low)) / scalar((high - low).clamp_min(1e-20))).clamp_(0, 1)
+    mean = stretched.mean().double()
+    stretched += scalar(torch.where((mean >= 0.5) & (mean <= 0.6), 0.0, 0.55 - mean))
     background = blurred_background(stretched, constants.illumination_sigma_px)
     corrected = (stretched - background + background.mean()).clamp_(0, 1)
     return gaussian_blur((corrected * 255).round_() / 255, constants.smooth_sigma_px)
@@ -258,8 +290,3 @@ def _inside(bounds: Bounds, scale_yx: tuple[float, float]) -> Region:
     rows = slice(math.ceil(bounds.top / scale_yx[0]), max(1, int(bounds.bottom / scale_yx[0])))
     columns = slice(math.ceil(bounds.left / scale_yx[1]), max(1, int(bounds.right / scale_yx[1])))
     return rows, columns
-
-
-def _quantiles(values: torch.Tensor, at: tuple[float, ...]) -> list[float]:
-    """Return quantiles of a flat tensor."""
-    return [float(q) for q in torch.quantile(values, torch.tensor(at, device=values.device))]

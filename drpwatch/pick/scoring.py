@@ -39,7 +39,7 @@ def field_log_odds(field_judge: nn.Module, x: Array, background: Background) -> 
     device = next(field_judge.parameters()).device
     with torch.inference_mode():
         judged: torch.Tensor = field_judge(told(x).to(device), background.to(device))
-    return np.asarray(judged.cpu().numpy(), dtype=np.float64)
+    return judged.numpy(force=True).astype(np.float64)
 
 
 def probability(x: Array, calibration: Calibration) -> Array:

@@ -11,32 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from drpwatch.errors import CanaryMoved, MicrographError
-from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks
+from drpwatch.micrograph import SCORE_FLOOR, Picks
+from drpwatch.pick import scene
+from drpwatch.pick.scene import PARAMS, PIXEL_SIZE_ANGSTROM
 from drpwatch.service.clock import Clock
 from drpwatch.service.pickers import Picker
 
-SHAPE_YX = (1024, 1024)
-PIXEL_SIZE_ANGSTROM = 2.0
-PARAMS = PickParams(diameter_angstrom=160.0, pixel_size_angstrom=PIXEL_SIZE_ANGSTROM)
-
-_SPACING_PX = 128
-_DEPTH = 0.6  # of the discs, in deviations of the noise
+_SEED, _DEPTH = 20_160, 0.6
 _NEAR_PX = 1.0
 _SAME_SCORE = 0.01  # sums are taken in another order now and then
 
 
 def picture() -> npt.NDArray[np.float32]:
-    """Return the canary, (h, w): faint dark discs in noise, the same ones always."""
-    random = np.random.default_rng(20_160)
-    image = random.standard_normal(SHAPE_YX, dtype=np.float32)
-    radius = PARAMS.diameter_angstrom / PIXEL_SIZE_ANGSTROM / 2
-    y, x = np.ogrid[:_SPACING_PX, :_SPACING_PX]
-    for top in range(0, SHAPE_YX[0], _SPACING_PX):
-        for left in range(0, SHAPE_YX[1], _SPACING_PX):
-            cell = image[top : top + _SPACING_PX, left : left + _SPACING_PX]
-            cy, cx = random.normal(_SPACING_PX / 2, 6.0, 2)
-            cell[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] -= _DEPTH
-    return image
+    """Return the canary, (h, w)."""
+    return scene.picture(_SEED, _DEPTH)
 
 
 class Canary:
@@ -62,7 +50,7 @@ class Canary:
         return 0 < self._every_s <= self._clock.monotonic() - self._checked_s
 
     def check(self, picker: Picker) -> None:
-        """Pick it, which also warms a model up that was just loaded.
+        """Pick it, which also warms a model up that was just loaded: on a GPU all is run in the same shapes.
 
         Raises
         ------
@@ -72,7 +60,8 @@ class Canary:
             The device cannot be used, now or any more.
         """
         try:
-            prepared = picker.prepare(self._pixels, (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), PARAMS)
+            uploaded = picker.upload(self._pixels)
+            prepared = picker.prepare(uploaded, (PIXEL_SIZE_ANGSTROM, PIXEL_SIZE_ANGSTROM), PARAMS)
             picks = picker.choose(picker.detect(prepared, PARAMS, picker.tile_sizes_px[0]))
         except MicrographError:
             picks = None  # it said so after the device had its turn

@@ -37,6 +37,14 @@ class Channel(Generic[T]):
             return True
         return False
 
+    def offer(self, item: T) -> bool:
+        """Put an item in if there is a place now."""
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            return False
+        return True
+
     def get(self, timeout_s: float = _POLL_S) -> T | None:
         """Return the next item, None if none comes in time."""
         try:

@@ -155,6 +155,7 @@ class Health:
     """The answer of a probe: healthy when there is no reason against it."""
 
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is wrong and does not speak against it
 
     @property
     def healthy(self) -> bool:

@@ -113,7 +113,7 @@ class Daemon:
             if journal is None:
                 return 0
             parts.callback(journal.close)
-            metrics = Metrics()
+            metrics = Metrics(self._settings.config.pick.device_labels)
             journal.on_commit = metrics.journal_commit_seconds.observe
             events = Events()
             publisher = Publisher(metrics, self._clock, events)
@@ -241,7 +241,7 @@ class Daemon:
         """Say how it stands: ready once the model is warm, alive while every loop makes progress."""
         if not pipeline.heartbeats.stale(STALE_AFTER_S):
             self._notifier.alive()
-        status = "; ".join((_status(pipeline, journal), *self._settings.notices))
+        status = "; ".join((_status(pipeline, journal), *pipeline.away, *self._settings.notices))
         if not self._ready:
             if pipeline.warmed_up.is_set() and pipeline.recorder.recovered.is_set():
                 self._ready = True
@@ -294,8 +294,8 @@ def _page_address(host: str, port: int) -> str:
 
 def _status(pipeline: Pipeline, journal: Journal) -> str:
     """Return the line for `systemctl status`."""
-    if pipeline.picking.not_ready is not None:
-        return f"not picking: {pipeline.picking.not_ready}"
+    if pipeline.not_ready is not None:
+        return f"not picking: {pipeline.not_ready}"
     try:
         live = [journal.totals(session.id) for session in journal.sessions(WATCHING)]
     except DrpwatchError as error:

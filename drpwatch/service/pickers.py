@@ -20,8 +20,16 @@ from drpwatch.session.records import PinnedWeights
 _SHARE_OF_OTHERS = 0.2  # of the device's memory: more than a driver, or a screen, takes
 
 
+class Uploaded(Protocol):
+    """Pixels on their way to a device."""
+
+    def wait(self) -> None:
+        """Return when nothing is read any more from where they came from."""
+        ...
+
+
 class Picker(Protocol):
-    """A loaded model: pixels to picks in three steps that are timed apart.
+    """A loaded model: pixels to picks in steps that are timed apart.
 
     Each step raises DeviceOutOfMemory where it needs more memory than there is, and DeviceFault after an
     error that nothing on this device recovers from.
@@ -33,10 +41,12 @@ class Picker(Protocol):
     tile_sizes_px: tuple[int, ...]
     """In which tiles the detector can run, the usual ones first, then smaller ones; with the same picks."""
 
-    def prepare(
-        self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams
-    ) -> Any:
-        """Bring (h, w) pixels to the device."""
+    def upload(self, pixels: npt.NDArray[Any]) -> Uploaded:
+        """Begin to bring (h, w) pixels to the device."""
+        ...
+
+    def prepare(self, uploaded: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
+        """Bring pixels to the networks' scale and contrast."""
         ...
 
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
@@ -47,7 +57,7 @@ class Picker(Protocol):
         """Turn the detector's map into picks."""
         ...
 
-    def draw(self, pixels: npt.NDArray[Any], prepared: Any) -> Pictures:
+    def draw(self, uploaded: Any, prepared: Any) -> Pictures:
         """Make what people see of a micrograph."""
         ...
 
@@ -59,8 +69,11 @@ class Picker(Protocol):
 class PickerFactory(Protocol):
     """Where pickers come from; a fake one keeps tests away from torch."""
 
-    def __call__(self, weights_sha256: str) -> Picker:
-        """Load weights that were pinned; raises WeightsError or DeviceNotReady."""
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
+        """Load weights that were pinned, onto a device; raises WeightsError or DeviceNotReady.
+
+        Called in the device's picking thread; `device` counts from 0 those that are configured.
+        """
         ...
 
     def pin(self, model: str) -> PinnedWeights:
@@ -79,14 +92,19 @@ def pick_in_steps(
     read_s: float,
     tiles: TileSizes,
     beat: Callable[[], None] = lambda: None,
-    draw: Callable[[Any], bool] = lambda _: False,
+    draw: Callable[[Any, Any], bool] = lambda *_: False,
+    uploaded: Uploaded | None = None,
 ) -> Outcome:
     """Pick one micrograph, (h, w) pixels, and time each step; with too little memory, again in smaller tiles.
 
     Parameters
     ----------
     draw
-        Called with what was prepared, for whoever makes pictures of it; returns whether they were made.
+        Called with what was uploaded and prepared, for whoever makes pictures of it; returns whether they were
+        made.
+    uploaded
+        What came of the pixels if they were uploaded before. Either way nothing reads them any more when this
+        returns or raises.
 
     Raises
     ------
@@ -99,13 +117,14 @@ def pick_in_steps(
     while True:
         tile_px = tiles.of(kind, picker.tile_sizes_px)
         try:
-            outcome = _in_tiles(picker, ready, pixels, read_s, tile_px, beat, draw)
+            outcome = _in_tiles(picker, ready, uploaded or picker.upload(pixels), read_s, tile_px, beat, draw)
         except DeviceOutOfMemory as error:
             reason = str(error)
         else:
             tiles.worked(kind)
             return outcome
         # Here, where no traceback holds what was on the device.
+        uploaded = None
         beat()
         if not tiles.failed(kind, picker.tile_sizes_px, reason):
             _give_up(picker, tile_px, reason)
@@ -114,25 +133,28 @@ def pick_in_steps(
 def _in_tiles(
     picker: Picker,
     ready: ReadyMicrograph,
-    pixels: npt.NDArray[Any],
+    uploaded: Uploaded,
     read_s: float,
     tile_px: int,
     beat: Callable[[], None],
-    draw: Callable[[Any], bool],
+    draw: Callable[[Any, Any], bool],
 ) -> Outcome:
     """Pick one micrograph in tiles of one size."""
     seconds = {"read": read_s}
     pixel_size_yx = ready.params.pixel_size_yx(ready.header)
     started = time.perf_counter()
-    prepared = picker.prepare(pixels, pixel_size_yx, ready.params)
-    seconds["prepare"] = -started + (started := time.perf_counter())
-    candidate_map = picker.detect(prepared, ready.params, tile_px)
-    beat()
-    seconds["detect"] = -started + (started := time.perf_counter())
-    picks = picker.choose(candidate_map)
-    seconds["choose"] = -started + (started := time.perf_counter())
-    if draw(prepared):
-        seconds["draw"] = time.perf_counter() - started
+    try:
+        prepared = picker.prepare(uploaded, pixel_size_yx, ready.params)
+        seconds["prepare"] = -started + (started := time.perf_counter())
+        candidate_map = picker.detect(prepared, ready.params, tile_px)
+        beat()
+        seconds["detect"] = -started + (started := time.perf_counter())
+        picks = picker.choose(candidate_map)
+        seconds["choose"] = -started + (started := time.perf_counter())
+        if draw(uploaded, prepared):
+            seconds["draw"] = time.perf_counter() - started
+    finally:
+        uploaded.wait()
     return Outcome(ready, picks, seconds=seconds)
 
 

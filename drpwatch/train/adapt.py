@@ -158,7 +158,7 @@ def _look_at(
     number: int,
 ) -> Seen:
     """Find the candidates of one micrograph."""
-    prepared = picker.prepare(pixels, size_yx, params)
+    prepared = picker.prepare(picker.upload(pixels), size_yx, params)
     candidate_map = picker.detect(prepared, params)
     found = picker.candidates(candidate_map)
     x = scoring.features(found, picker.log_odds(prepared, found))

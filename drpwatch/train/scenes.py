@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from drpwatch.cores import usable_cores
 from drpwatch.errors import DrpwatchError
 from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.train.dataset import Example, make_example
@@ -64,7 +64,7 @@ def simulate_scenes(
     species
         The studio's.
     workers
-        Processes; 0 for one on each core, 1 for none but this one.
+        Processes; 0 for one on each core that this process may use, 1 for none but this one.
     progress
         Called with the number of scenes that are done.
 
@@ -75,7 +75,7 @@ def simulate_scenes(
     DrpwatchError
         A process was killed.
     """
-    workers = min(workers or os.cpu_count() or 1, max(1, len(numbers) // _CHUNK))
+    workers = min(workers or usable_cores(), max(1, len(numbers) // _CHUNK))
     source = _here(studio, species, numbers) if workers == 1 else _elsewhere(studio, numbers, workers)
     examples = []
     try:

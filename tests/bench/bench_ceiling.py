@@ -23,8 +23,7 @@ from drpwatch.pick.picker import Picker
 from drpwatch.pick.weights import Calibration, Weights
 from drpwatch.train.fit import Fit, Mixture, Schedule, detector_loss
 from drpwatch.train.owned import OwnMicrograph, own_examples
-from tests.bench.bench_quality import table
-from tests.bench.options import suite_options
+from tests.bench.options import suite_options, table
 
 CROP_PX = 160
 RATE = 5e-4

@@ -1,111 +1,140 @@
-"""How long `drpwatch pick` takes for one 4096x4096 float32 micrograph, per stage, with the model loaded.
+"""How long one micrograph takes, stage by stage and end to end, with the model loaded and the file in the page cache.
 
-    python tests/bench/bench_pick.py                        # all cores
-    python tests/bench/bench_pick.py --count 5 --threads 1 --model general --output pick.json
+    python -m tests.bench.bench_pick
+    python -m tests.bench.bench_pick --repeats 9 --threads 1 2 4 --device cpu --json pick.json
 
-Prints JSON: seconds per stage (mean over the micrographs after the first, which warms up), seconds per
-micrograph with reading ahead hidden behind picking, and what it ran on. Reading is from the page cache.
-Particles are dark discs in noise, as many as on a crowded grid, so that candidates are classified as usual.
+Two kinds: 4096x4096 float32 and 5760x4092 float16. The stages are those of `drpwatch pick`, one micrograph at a
+time with nothing beside it; `draw` makes the pictures of the page, which only the daemon has; `alone` is from the
+opened file to durable rows. `in a row` is the time from one micrograph to the next while the next is read ahead.
+Medians over repeats, in turns over kinds and numbers of threads, so that other work on the machine slows all of them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import itertools
 import statistics
-import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from drpwatch import __version__
-from drpwatch.formats.mrc import write_mrc
+from drpwatch.cores import usable_cores
+from drpwatch.formats import mrc
 from drpwatch.micrograph import PickParams
 from drpwatch.pick.picker import Picker
-from drpwatch.service.batch import Batch
+from drpwatch.service.batch import Batch, Done
 from drpwatch.service.inputs import find_inputs
+from tests.bench.options import keep, machine, options, table, told
+from tests.bench.scenes import DIAMETER_ANGSTROM, write_different
 
-SIDE_PX = 4096
-PIXEL_SIZE_ANGSTROM = 1.1
-DIAMETER_ANGSTROM = 150.0
-PARTICLES = 300
+KINDS = {"4096x4096 float32": ((4096, 4096), "float32"), "5760x4092 float16": ((4092, 5760), "float16")}
+STAGES = ("read", "prepare", "detect", "choose", "record", "draw", "alone", "in a row")
+IN_A_ROW = 4
 
-
-def micrograph(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """Return dark discs in white noise, (h, w)."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.standard_normal((SIDE_PX, SIDE_PX), dtype=np.float32)
-    radius = int(DIAMETER_ANGSTROM / PIXEL_SIZE_ANGSTROM / 2)
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disc = (0.4 * (np.hypot(y, x) < radius)).astype(np.float32)
-    for top, left in rng.integers(0, SIDE_PX - 2 * radius - 1, size=(PARTICLES, 2)):
-        pixels[top : top + 2 * radius + 1, left : left + 2 * radius + 1] -= disc
-    return pixels
+Seconds = dict[str, list[float]]
 
 
-def measure(folder: Path, count: int, model: str, device: str, threads: int) -> dict[str, Any]:
-    """Pick `count` micrographs after one that warms up."""
-    for number in range(count + 1):
-        write_mrc(folder / f"bench_{number}.mrc", micrograph(number), PIXEL_SIZE_ANGSTROM)
+def picked(picker: Picker, files: list[Path], params: PickParams) -> tuple[list[Done], list[float]]:
+    """Pick files as `drpwatch pick` does, and return when each was durable, from the start on."""
+    with tempfile.TemporaryDirectory(dir=files[0].parent.parent) as out:
+        with Batch(find_inputs(files), Path(out), params, picker.weights_sha256) as batch:
+            started = time.perf_counter()
+            done, ends = [], []
+            for one in batch.run(picker):
+                done.append(one)
+                ends.append(time.perf_counter() - started)
+        return done, ends
+
+
+def draw_s(picker: Picker, path: Path, params: PickParams) -> float:
+    """Return how long the pictures of a micrograph take."""
+    header = mrc.read_header(path)
+    pixels = mrc.read_pixels(path, header)
+    prepared = picker.prepare(pixels, params.pixel_size_yx(header), params)
     started = time.perf_counter()
-    picker = Picker.load(model, device, threads)
+    picker.draw(pixels, prepared)
+    return time.perf_counter() - started
+
+
+def once(picker: Picker, files: list[Path], seconds: Seconds) -> int:
+    """Add the times of one repeat to the others, and return the number of picks."""
+    params = PickParams(DIAMETER_ANGSTROM)
+    (one,), (alone,) = picked(picker, files[:1], params)
+    _, ends = picked(picker, files, params)
+    for stage, value in one.seconds.items():
+        seconds[stage].append(value)
+    seconds["draw"].append(draw_s(picker, files[0], params))
+    seconds["alone"].append(alone)
+    seconds["in a row"].extend(after - before for before, after in itertools.pairwise(ends))
+    assert one.n_picks is not None, one.failure
+    return one.n_picks
+
+
+def measure(
+    folder: Path,
+    kinds: dict[str, tuple[tuple[int, int], str]],
+    threads: list[int],
+    repeats: int,
+    model: str,
+    device: str,
+) -> dict[str, Any]:
+    """Return the medians, by kind and number of threads."""
+    started = time.perf_counter()
+    picker = Picker.load(model, device)
     load_s = time.perf_counter() - started
-    params = PickParams(DIAMETER_ANGSTROM, model=model)
-    with Batch(find_inputs([folder]), folder / "out", params, picker.weights_sha256) as batch:
-        run = batch.run(picker)
-        picks = [next(run).n_picks]
-        started = time.perf_counter()
-        done = list(run)
-        wall_s = (time.perf_counter() - started) / count
+    files = {
+        kind: write_different(folder / kind.replace(" ", "_"), IN_A_ROW, shape_yx, dtype)
+        for kind, (shape_yx, dtype) in kinds.items()
+    }
+    seconds: dict[tuple[str, int], Seconds] = defaultdict(lambda: defaultdict(list))
+    picks = {}
+    for repeat in range(repeats + 1):  # the first one warms up
+        for kind, count in itertools.product(kinds, threads):
+            torch.set_num_threads(count)
+            picks[kind] = once(
+                picker, files[kind], defaultdict(list) if repeat == 0 else seconds[kind, count]
+            )
     return {
-        "seconds_per_micrograph": round(wall_s, 3),
-        "stage_seconds": {
-            stage: round(statistics.mean(one.seconds[stage] for one in done), 3) for stage in done[0].seconds
-        },
         "load_s": round(load_s, 2),
-        "picks": picks + [one.n_picks for one in done],
+        "device": str(picker.device),
+        "repeats": repeats,
+        "picks": picks,
+        "seconds": {
+            kind: {
+                str(count): {
+                    stage: round(statistics.median(values), 4)
+                    for stage, values in seconds[kind, count].items()
+                }
+                for count in threads
+            }
+            for kind in kinds
+        },
     }
 
 
 def main() -> None:
-    """Run the bench and print its result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--count", type=int, default=3)
+    """Run the bench and print its table."""
+    parser = options(__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, usable_cores()}))
     parser.add_argument("--model", default="general")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="also write the JSON there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), given.count, given.model, given.device, given.threads)
-    on_gpu = torch.cuda.is_available() and given.device != "cpu"
-    result |= {
-        "micrograph": f"{SIDE_PX}x{SIDE_PX} float32, particles of {DIAMETER_ANGSTROM / PIXEL_SIZE_ANGSTROM:.0f} px",
-        "count": given.count,
-        "model": given.model,
-        "hardware": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
-        "versions": {
-            "drpwatch": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if given.output is not None:
-        given.output.write_text(text + "\n")
+        result = measure(Path(folder), KINDS, given.threads, given.repeats, given.model, given.device)
+    result["machine"] = machine()
+    rows = [
+        [kind, threads, *(f"{seconds[stage]:.3f}" for stage in STAGES)]
+        for kind, by_threads in result["seconds"].items()
+        for threads, seconds in by_threads.items()
+    ]
+    print(table(["micrograph", "threads", *STAGES], rows))
+    print(f"\nmedians of {given.repeats}, seconds; on {result['device']}; {told(result['machine'])}")
+    keep(result, given.json)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,16 +19,10 @@ from pathlib import Path
 from drpwatch.assess.datasets import DataSet, find_data_sets, read_data_set
 from drpwatch.assess.suite import measure, read_pixels
 from drpwatch.pick.picker import Picker
-from tests.bench.options import suite_options
+from tests.bench.options import suite_options, table
 from tests.real import making, robustness
 
 FACTORS = {"exact": 1.0, "20 % too small": 0.8, "20 % too large": 1.2}
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table of Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def quality(picker: Picker, data_sets: list[DataSet]) -> str:

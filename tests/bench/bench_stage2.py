@@ -28,8 +28,7 @@ from drpwatch.train.adapt import Adaptation, adapt, look
 from drpwatch.train.calibrate import calibrate
 from drpwatch.train.judge import judge
 from drpwatch.train.scenes import Studio, simulate_scenes
-from tests.bench.bench_quality import table
-from tests.bench.options import suite_options
+from tests.bench.options import suite_options, table
 
 SCENES = range(40_000, 40_120)
 

@@ -22,7 +22,7 @@ from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.service.clock import Clock
 from drpwatch.service.daemon import run
 from drpwatch.session.records import PinnedWeights
-from tests.daemon.fake_picker import picks_of
+from tests.daemon.fake_picker import FakeUploaded, picks_of
 from tests.daemon.rule import DEFAULT_THRESHOLD, POISONED_PIXEL, sha256_of
 
 _PICK_S = 0.01
@@ -60,7 +60,7 @@ class Pickers:
 
     faults: Faults
 
-    def __call__(self, weights_sha256: str) -> Picker:
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
         self.check_ready()
         return Picker(self, weights_sha256)
 
@@ -84,8 +84,11 @@ class Picker:
     device_name: str = "faulty device"
     tile_sizes_px: tuple[int, ...] = (256, 64)
 
-    def prepare(self, pixels: Any, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
-        return pixels, params
+    def upload(self, pixels: Any) -> FakeUploaded:
+        return FakeUploaded(pixels)
+
+    def prepare(self, uploaded: FakeUploaded, pixel_size_yx: tuple[float, float], params: PickParams) -> Any:
+        return uploaded.pixels, params
 
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         faults = self.of.faults
@@ -104,8 +107,8 @@ class Picker:
     def choose(self, candidate_map: Any) -> Picks:
         return picks_of(*candidate_map, self.weights_sha256)
 
-    def draw(self, pixels: Any, prepared: Any) -> Pictures:
-        grey = np.clip(pixels.astype(np.float32), 0, 255).astype(np.uint8)
+    def draw(self, uploaded: FakeUploaded, prepared: Any) -> Pictures:
+        grey = np.clip(uploaded.pixels.astype(np.float32), 0, 255).astype(np.uint8)
         return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:

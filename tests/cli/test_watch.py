@@ -86,6 +86,7 @@ def test_what_is_wrong_stands_above_what_was_known(control):
     said = screen(control, unreachable="no daemon listens there")
     assert said.index("no daemon listens there; trying again") < said.index("apo1: running")
     assert "not ready\n! no GPU" in screen(control, not_ready=("no GPU",))
+    assert "ready\n! cuda:1: no GPU" in screen(control, notes=("cuda:1: no GPU",))
 
 
 GPU = DeviceView(
@@ -105,7 +106,7 @@ def test_the_devices_and_the_page(control):
         dataclasses.replace(GPU, released=True),
     )
     said = screen(control, daemon=dataclasses.asdict(control.daemon()))
-    assert said.splitlines()[0].endswith("ready  http://127.0.0.1:9478")
+    assert said.splitlines()[0].endswith("http://127.0.0.1:9478  ready")
     assert said.splitlines()[1:4] == [
         "NVIDIA H100: ready, 30.0 of 80.0 GB used, 3.0 of it by drpwatch, tiles of 2048 px",
         "no device yet: not ready",
@@ -130,12 +131,12 @@ def test_a_sparkline_grows_to_the_right():
 
 
 def test_without_a_terminal_it_is_printed_once(daemon, control, capsys):
-    control.ready = Health(("the device is not ready",))
+    control.ready = Health(("the device is not ready",), ("a note",))
     control.devices = (GPU,)
     assert main(["watch"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("NAME ")
-    assert "! the device is not ready" in said
+    assert "! the device is not ready\n  ! a note\n" in said
     assert "session apo1: running" in said
     assert "NVIDIA H100: ready" in said
     assert main(["watch", "old"]) == 0

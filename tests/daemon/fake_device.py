@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceFault, DeviceOutOfMemory
 from drpwatch.micrograph import Picks
-from drpwatch.service.canary import SHAPE_YX
+from drpwatch.pick.scene import SHAPE_YX
 from tests.daemon.rule import image
 
 GIB = 2**30
@@ -35,6 +35,7 @@ class FakeDevice:
     wrong_from: int | None = None  # the canary's pick from which on it computes something else
     canaries: int = 0
     dead: bool = False
+    is_away: bool = False  # it is not ready
     tiles: list[int] = field(default_factory=list)  # in which a micrograph was tried
 
     def step(self, name: str, pixels: npt.NDArray[Any], tile_px: int = 0) -> None:

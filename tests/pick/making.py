@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from drpwatch.pick.networks import Fcrn, PatchClassifier
+from drpwatch.pick.field import FieldJudge
+from drpwatch.pick.networks import Fcrn, PatchClassifier, QuickPatchClassifier
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.pick.weights import Calibration, WeightsInfo, save_weights
@@ -46,6 +47,31 @@ def disc_model(path: Path, *, classifier: bool = False) -> Path:
         provenance={"made": "by hand"},
     )
     save_weights(path, info, disc_detector(), PatchClassifier() if classifier else None)
+    return path
+
+
+def cascade_model(path: Path) -> Path:
+    """Write weights with all parts: that of `disc_model`, and made-up ones of all that comes after it."""
+    rng = np.random.default_rng(7)
+    classifier, judge = QuickPatchClassifier(), FieldJudge()
+    for network, scale in ((classifier, 1.5), (judge, 1.0)):
+        for value in network.parameters():
+            fan_in = max(1, value[0].numel()) if value.dim() > 1 else 4.0
+            value.data.copy_(
+                torch.from_numpy(scale * rng.standard_normal(tuple(value.shape)) / np.sqrt(fan_in))
+            )
+    info = WeightsInfo(
+        name="cascade",
+        detector="fcrn",
+        classifier="quick-patch-cnn",
+        preprocessing=Preprocessing(working_diameter_px=WORKING_PX, illumination_sigma_px=48.0),
+        peaks=PeakRule(smooth_sigma=0.1, least_height=0.05, least_prominence=0.02),
+        calibration=Calibration(-1.0, height=2.0, log_prominence=0.3, classifier=0.3, field=0.04),
+        threshold=0.5,
+        field_judge="noise-twin",
+        provenance={"made": "by hand"},
+    )
+    save_weights(path, info, disc_detector(), classifier, judge)
     return path
 
 

@@ -159,4 +159,6 @@ def test_heights_can_be_shares_of_the_maximum():
 def test_refining_a_parabola_is_exact():
     y, x = np.mgrid[:9, :9]
     surface = (10 - (y - 4.3) ** 2 - 2 * (x - 3.8) ** 2).astype(np.float32)
-    np.testing.assert_allclose(refine(surface, np.array([[4, 4]])), [[4.3, 3.8]], atol=1e-5)
+    np.testing.assert_allclose(
+        refine(torch.from_numpy(surface), torch.tensor([[4, 4]])), [[4.3, 3.8]], atol=1e-5
+    )

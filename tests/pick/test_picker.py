@@ -80,7 +80,7 @@ def test_the_same_micrograph_gives_the_same_picks_whatever_came_before(
 
 def test_the_steps_are_the_whole(picker):
     whole = picker.pick(scene(), PIXEL, PARAMS)
-    steps = picker.choose(picker.detect(picker.prepare(scene(), PIXEL, PARAMS), PARAMS))
+    steps = picker.choose(picker.detect(picker.prepare(picker.upload(scene()), PIXEL, PARAMS), PARAMS))
     np.testing.assert_array_equal(whole.yx_px, steps.yx_px)
 
 
@@ -171,7 +171,7 @@ def crowd(times: int) -> np.ndarray:
 
 
 def in_tiles(picker, pixels, params, tile_px):
-    return picker.choose(picker.detect(picker.prepare(pixels, PIXEL, params), params, tile_px))
+    return picker.choose(picker.detect(picker.prepare(picker.upload(pixels), PIXEL, params), params, tile_px))
 
 
 def assert_same(picks, other):

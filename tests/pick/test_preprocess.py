@@ -97,6 +97,15 @@ def test_resizing_keeps_places(full, factor):
     assert small.max() == pytest.approx(0.98, abs=0.02)  # intensities stay
 
 
+def test_an_image_that_is_transformed_in_bands_is_the_same_as_in_one():
+    image = torch.from_numpy(np.random.default_rng(3).normal(size=(2 * 1024 + 37, 300)).astype(np.float32))
+    spectrum = np.fft.rfft2(image.numpy().astype(np.float64))
+    kept = np.zeros((400, 101), dtype=np.complex128)
+    kept[:200, :100], kept[201:, :100] = spectrum[:200, :100], spectrum[-199:, :100]
+    expected = np.fft.irfft2(kept, s=(400, 200)) * (400 * 200 / image.numel())
+    np.testing.assert_allclose(fourier_resize(image, (400, 200)), expected, atol=1e-5)
+
+
 def test_resizing_to_the_same_size_changes_nothing():
     image = torch.from_numpy(scene()[:, :332])
     assert fourier_resize(image, (300, 332)) is image

@@ -83,7 +83,6 @@ def darkness(images: np.ndarray, diameter_px: float) -> float:
     return float(darker.mean() / (darker.std() / len(darker) ** 0.5))
 
 
-@pytest.mark.timeout(170)
 def test_it_extracts_every_pick_and_they_are_dark(project: Project) -> None:
     suffix_file = project.folder / "picks" / "coords_suffix_autopick.star"
     suffix = suffix_file.name.removeprefix("coords_suffix")

@@ -24,6 +24,7 @@ from drpwatch.service.batch import Batch, Done
 from drpwatch.service.inputs import find_inputs
 from drpwatch.service.interrupts import Interrupts
 from drpwatch.session import disk
+from tests.daemon.fake_picker import FakeUploaded
 
 PARAMS = PickParams(150.0)
 
@@ -38,8 +39,11 @@ class FakePicker:
     room_px: int = 1000
     seen: list[int] = field(default_factory=list)
 
-    def prepare(self, pixels, pixel_size_yx, params):
-        return int(pixels[0, 0]), params
+    def upload(self, pixels):
+        return FakeUploaded(pixels)
+
+    def prepare(self, uploaded, pixel_size_yx, params):
+        return int(uploaded.pixels[0, 0]), params
 
     def detect(self, prepared, params, tile_px):
         if tile_px > self.room_px:

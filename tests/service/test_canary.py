@@ -7,6 +7,7 @@ import pytest
 
 from drpwatch.errors import CanaryMoved, UnusableMicrograph
 from drpwatch.micrograph import PickParams, Picks
+from drpwatch.pick import scene
 from drpwatch.pick.picker import Picker as TorchPicker
 from drpwatch.service import canary as module
 from drpwatch.service.canary import Canary
@@ -26,7 +27,10 @@ class Scripted:
     def __init__(self) -> None:
         self.yx, self.score, self.blank = YX, SCORE, False
 
-    def prepare(self, pixels: np.ndarray, pixel_size_yx: tuple[float, float], params: PickParams) -> None:
+    def upload(self, pixels: np.ndarray) -> None:
+        pass
+
+    def prepare(self, uploaded: None, pixel_size_yx: tuple[float, float], params: PickParams) -> None:
         if self.blank:
             raise UnusableMicrograph("blank")
 
@@ -42,7 +46,7 @@ class Scripted:
 
 def test_the_picture_is_always_the_same() -> None:
     one = module.picture()
-    assert one.shape == module.SHAPE_YX
+    assert one.shape == scene.SHAPE_YX
     assert one.dtype == np.float32
     assert np.array_equal(one, module.picture())
 

@@ -1,10 +1,10 @@
-"""Pooled buffers."""
+"""Pooled buffers, and a queue that is full."""
 
 import threading
 
 import pytest
 
-from drpwatch.service.channel import Buffers
+from drpwatch.service.channel import Buffers, Channel
 
 
 def test_buffers_are_used_again_and_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +47,11 @@ def test_a_pool_grows_and_shrinks_by_what_is_free_or_comes_back() -> None:
     buffers.give_back(second)
     buffers.shrink()
     assert buffers.take(10, over) is None
+
+
+def test_what_is_offered_waits_for_no_place() -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.offer(1)
+    assert not channel.offer(2)
+    assert channel.get() == 1
+    assert channel.offer(3)
