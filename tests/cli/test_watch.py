@@ -106,7 +106,7 @@ def test_the_devices_and_the_page(control):
         dataclasses.replace(GPU, released=True),
     )
     said = screen(control, daemon=dataclasses.asdict(control.daemon()))
-    assert said.splitlines()[0].endswith("ready  http://127.0.0.1:9478")
+    assert said.splitlines()[0].endswith("http://127.0.0.1:9478  ready")
     assert said.splitlines()[1:4] == [
         "NVIDIA H100: ready, 30.0 of 80.0 GB used, 3.0 of it by drpwatch, tiles of 2048 px",
         "no device yet: not ready",

@@ -145,10 +145,12 @@ def test_a_device_fault_ends_the_process_and_loses_nothing(rig: Rig) -> None:
 
 
 def test_what_picks_is_told(rig: Rig) -> None:
-    rig.start("--not-ready-s", "2")
+    there = rig.root / "there"
+    rig.start("--there-with", str(there))
     (device,) = rig.control.daemon()["devices"]
     assert (device["name"], device["tile_px"]) == (None, None)
     assert device["not_ready"]
+    there.touch()
     rig.start_session()
     rig.write("a.mrc", 1)
     rig.picked(1)

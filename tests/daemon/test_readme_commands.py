@@ -140,7 +140,7 @@ class Host:
             junk = self.project / PREFIX / "GridSquare_7/junk.mrc"
             junk.parent.mkdir()
             junk.write_bytes(b"no micrograph" * 200)
-            eventually(lambda: self.counts()["failed"] == 1, 20, "the junk failed")
+            eventually(lambda: self.counts()["failed"] == 1, 10, "the junk failed")
         if begin[:2] == ["drpwatch", "recover"]:
             shutil.copy(self.root / "etc/own.toml", self.root / "etc/drpwatch/config.toml")
             overwrite(places.usual().state_dir / "journal.db")
@@ -148,7 +148,7 @@ class Host:
     def after(self, begin: list[str]) -> None:
         """Wait as a user would: for micrographs to be picked, or picked again."""
         if begin[1:3] in (["session", "start"], ["session", "repick"]):
-            eventually(self.all_picked, 60, f"all is picked after {begin}")
+            eventually(self.all_picked, 20, f"all is picked after {begin}")
 
     def counts(self) -> dict[str, int]:
         return dict(self.control.session("apo1")["micrographs"])
@@ -168,7 +168,7 @@ class Host:
         )
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, "-c", body], cwd=ROOT, stdout=log, stderr=log)
-        eventually(self.ready, 60, "the daemon is ready")
+        eventually(self.ready, 20, "the daemon is ready")
 
     def ready(self) -> bool:
         assert self.process is not None
@@ -254,7 +254,6 @@ def test_what_is_run_elsewhere_is_still_there() -> None:
     assert all(any(f"{begin} " in f"{line} " for line in lines) for begin in SMALLER)
 
 
-@pytest.mark.timeout(400)
 def test_every_command_of_the_readme(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     for line in commands():
         if any(line.startswith(begin) for begin in ELSEWHERE):
