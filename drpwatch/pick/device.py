@@ -40,9 +40,7 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
-    os.environ.setdefault(
-        "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
-    )  # GPUs have the numbers that nvidia-smi gives them
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that nvidia-smi gives to GPUs
     if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
