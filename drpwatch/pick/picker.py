@@ -28,11 +28,19 @@ from drpwatch.pick.device import (
     on_host,
     page_locked,
     plain,
+    release,
     resolve,
 )
 from drpwatch.pick.field import Background, noise_twin, power_spectrum, twin_phases, twin_shape
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
-from drpwatch.pick.peaks import Candidates, find_candidates, find_peaks, most_peaks, standing_out
+from drpwatch.pick.peaks import (
+    MOST_PEAKS,
+    Candidates,
+    find_candidates,
+    find_peaks,
+    most_peaks,
+    standing_out,
+)
 from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
 from drpwatch.pick.precision import DTYPES, Precision, Wanted
 from drpwatch.pick.preprocess import Bounds, PreparedImage, prepare
@@ -109,7 +117,7 @@ class Picker:
         if device.type == "cuda":
             exact_arithmetic()
             self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.weights = weights  # its networks lie on the device from here on
+        self.weights = weights  # its detector and classifier lie on the device from here on
         self.info = weights.info
         self.weights_sha256 = weights.sha256
         self.device_name = name_of(device)
@@ -144,14 +152,22 @@ class Picker:
         """
         target = resolve(device, threads)
         with faults():
-            weights = load_weights(find(model))
-            picker = cls(weights, target)
-            for kind in precisions.candidates(precision, target):
-                quick = cls(weights, target, kind)
-                picker.imprecise = precisions.disagreement(picker.pick_scene, quick.pick_scene)
-                if picker.imprecise is None:
-                    return quick
+            picker = cls._in_precision(load_weights(find(model)), target, precision)
+            if target.type == "cuda":
+                picker.pick_scene(scene.picture(0, 0.5))  # all is run once in the shape that it will have
+                release()  # what it took to find the quickest way
             return picker
+
+    @classmethod
+    def _in_precision(cls, weights: Weights, device: torch.device, precision: Wanted) -> Self:
+        """Return a picker that computes as quickly as the picks allow."""
+        picker = cls(weights, device)
+        for kind in precisions.candidates(precision, device):
+            quick = cls(weights, device, kind)
+            picker.imprecise = precisions.disagreement(picker.pick_scene, quick.pick_scene)
+            if picker.imprecise is None:
+                return quick
+        return picker
 
     def pick(self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams) -> Picks:
         """Pick one micrograph, (h, w) of any real type.
@@ -207,7 +223,9 @@ class Picker:
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
         with faults(), torch.inference_mode():
-            seen = self._see_at_once(candidate_map) if self._at_once else self._see_in_turn(candidate_map)
+            k = most_peaks(candidate_map.distance_map.shape, candidate_map.prepared.diameter_px)
+            at_once = self._at_once and k <= MOST_PEAKS
+            seen = self._see_at_once(candidate_map) if at_once else self._see_in_turn(candidate_map)
             x = features(seen.found, seen.odds)
             if self._field_judge is not None and seen.background is not None:
                 x[:, 4] = field_log_odds(self._field_judge, x, seen.background)
