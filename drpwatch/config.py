@@ -90,6 +90,7 @@ class Pick(_Section):
     device: Device = "auto"
     devices: Annotated[tuple[str, ...], BeforeValidator(_named)] = ()
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
     newest_first_beyond: Annotated[int, Field(ge=0, le=10**9)] = 20

@@ -7,10 +7,15 @@ and `-n 0`.
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from drpwatch.cores import share_cores
+
+share_cores()  # before a test imports PyTorch
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)
@@ -24,6 +29,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes share the tests; what is printed is seen of this one alone."""
     alone = len(config.args) == 1 and ".py" in config.args[0]
     return 0 if alone or config.option.capture == "no" else 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse tests that have one id together: two processes would run the first of them again and again."""
+    for nodeid, count in Counter(item.nodeid for item in items).items():
+        if count > 1:
+            raise pytest.UsageError(f"{nodeid}: {count} tests have this id")
 
 
 @pytest.fixture(autouse=True)

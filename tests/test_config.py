@@ -115,8 +115,8 @@ def test_values_are_taken(tmp_path):
         ),
         (
             "[pick.extra]",
-            "pick.extra: no such key; allowed here: device, devices, cpu_threads, loaders, model, newest_first_beyond,"
-            " time_limit_s, canary_every_s, release_after_s",
+            "pick.extra: no such key; allowed here: device, devices, cpu_threads, precision, loaders, model,"
+            " newest_first_beyond, time_limit_s, canary_every_s, release_after_s",
         ),
         (
             "[profile.krios]\ndiameter = 3",

@@ -1,6 +1,8 @@
 """How many cores a process may use, for control groups of both versions."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -82,3 +84,14 @@ def test_the_picker_takes_no_more_threads_than_that(machine):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise(given, found):
+    look = (
+        "import drpwatch.cli, os, sys; drpwatch.cli.main(['--version']);"
+        "sys.exit(f\"{os.environ['OMP_WAIT_POLICY']} {'torch' in sys.modules}\")"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True)
+    assert done.stderr.strip() == f"{found} False"

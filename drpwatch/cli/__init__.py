@@ -33,6 +33,7 @@ from drpwatch.cli import (
     train,
     watch,
 )
+from drpwatch.cores import share_cores
 from drpwatch.errors import DrpwatchError
 from drpwatch.text import printable
 
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors end as one line on stderr for each problem, never as a traceback, unless the environment
     has DRPWATCH_DEBUG=1.
     """
+    share_cores()
     try:
         app(args=arguments, prog_name="drpwatch")
     except SystemExit as end:

@@ -71,6 +71,8 @@ def _block(picks: int | None, most: int) -> str:
 def _head(shown: Snapshot) -> Text:
     head = Text("drpwatch ", "bold")
     head.append(time.strftime("%H:%M:%S", time.localtime(shown.at)), "dim")
+    if shown.daemon is not None and shown.daemon["page"] is not None:
+        head.append(f"  {shown.daemon['page']}", "dim")
     if shown.unreachable is not None:
         head.append(f"\n! {printable(shown.unreachable)}; trying again", "bold red")
     elif shown.not_ready:
@@ -81,8 +83,6 @@ def _head(shown: Snapshot) -> Text:
         head.append("  ready", "green")
         for note in shown.notes:
             head.append(f"\n! {printable(note)}", "yellow")
-    if shown.daemon is not None and shown.daemon["page"] is not None:
-        head.append(f"  {shown.daemon['page']}", "dim")
     for device in _devices(shown):
         head.append(f"\n{device_line(device)}", "yellow" if device["not_ready"] else "dim")
     return head

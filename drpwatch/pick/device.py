@@ -40,9 +40,7 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
-    os.environ.setdefault(
-        "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
-    )  # GPUs have the numbers that nvidia-smi gives them
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that nvidia-smi gives to GPUs
     if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
@@ -127,6 +125,27 @@ def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
         arrays.append(content[start:end].view(dtype).reshape(tuple(tensor.shape)))
         start = end
     return arrays
+
+
+def plain(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), as it comes."""
+    return np.empty(size_bytes, np.uint8)
+
+
+def page_locked(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), from which a GPU can be uploaded to beside all else.
+
+    Raises
+    ------
+    DeviceNotReady
+        There is none.
+    """
+    try:
+        return np.asarray(torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True).numpy())
+    except RuntimeError as error:
+        raise DeviceNotReady(
+            f"{size_bytes / 2**20:.0f} MiB of page-locked memory: {first_line(error)}"
+        ) from error
 
 
 def release() -> None:

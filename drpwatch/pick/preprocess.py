@@ -187,20 +187,25 @@ def picture_bounds(image: torch.Tensor, lag_px: int) -> Bounds:
 
 def _strips(image: torch.Tensor, lag_px: int) -> torch.Tensor:
     """Return the height or width of the padding, (4,): top, bottom, left, right."""
-    views = image, image.flip(0), image.T, image.T.flip(0)
-    return torch.stack([_strip(view, lag_px) for view in views])
+    return torch.cat([_padding(image, lag_px), _padding(image.T, lag_px)])
 
 
-def _strip(image: torch.Tensor, lag: int) -> torch.Tensor:
-    """Return the height of the padding at the top of an image, 0 where there is none."""
-    depth = min(image.shape[0] // 8, 1024)
+def _padding(image: torch.Tensor, lag: int) -> torch.Tensor:
+    """Return the height of the padding at the top and at the bottom of an image, (2,), 0 where there is none."""
+    h = image.shape[0]
+    depth = min(h // 8, 1024)
     if depth <= 2 * lag:
-        return torch.zeros((), dtype=torch.int64, device=image.device)
-    middle = image[image.shape[0] // 4 : 3 * image.shape[0] // 4]
+        return torch.zeros(2, dtype=torch.int64, device=image.device)
+    middle = image[h // 4 : 3 * h // 4]
     usual = (middle[lag::8] - middle[:-lag:8][: len(middle[lag::8])]).abs().mean()
-    change = (image[lag : depth + lag] - image[:depth]).abs().mean(dim=1)
-    alike = change < 0.2 * usual
-    run = alike.cumprod(0).sum()  # rows from the top on
+    ends = image[: depth + lag], image[h - depth - lag :].flip(0)
+    return torch.stack([_strip(end, lag, usual) for end in ends])
+
+
+def _strip(end: torch.Tensor, lag: int, usual: torch.Tensor) -> torch.Tensor:
+    """Return how many rows of an end, from the first on, are padding."""
+    alike = (end[lag:] - end[:-lag]).abs().mean(dim=1) < 0.2 * usual
+    run = alike.cumprod(0).sum()
     return torch.where(run > 0, run + lag, 0)
 
 

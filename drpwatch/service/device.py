@@ -150,7 +150,7 @@ class Device:
         picker = self._factory(weights_sha256, self._number)
         self._check(picker)
         self._pickers[weights_sha256] = picker
-        self._news.loaded(model, weights_sha256)
+        self._news.loaded(model, weights_sha256, picker.precision, picker.imprecise)
 
     def _check(self, picker: Picker) -> None:
         try:

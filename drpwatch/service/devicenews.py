@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from drpwatch.service.metrics import PRECISIONS
 from drpwatch.service.publish import Publisher
 
 log = structlog.get_logger(__name__)
@@ -46,11 +47,16 @@ class DeviceNews:
         self._metrics.device_ready.labels(device=self.label).set(0)
         self._publisher.problem("device", "", sentence, self.label)
 
-    def loaded(self, model: str, weights_sha256: str) -> None:
-        """Tell that a model lies on it."""
+    def loaded(self, model: str, weights_sha256: str, precision: str, imprecise: str | None) -> None:
+        """Tell that a model lies on it, and in which numbers it computes; or why not in those that were wanted."""
         self._metrics.show_model(model, weights_sha256, self.label)
         self._metrics.device_released.labels(device=self.label).set(0)
-        log.info("model_loaded", device=self.label, model=model, weights_sha256=weights_sha256)
+        for one in PRECISIONS:
+            self._metrics.device_precision.labels(device=self.label, precision=one).set(int(one == precision))
+        told = log.bind(device=self.label, model=model, weights_sha256=weights_sha256)
+        told.info("model_loaded", precision=precision)
+        if imprecise is not None:
+            told.warning("half_precision_refused", reason=imprecise)
 
     def unloaded(self, weights_sha256: str) -> None:
         """Tell that a model does not lie on it any more."""

@@ -52,7 +52,7 @@ class Models:
         threads = self._config.cpu_threads
         target = resolve(self._config.picking_devices[device], threads)
         settle_on(target)
-        picker = TorchPicker.load(str(copy), str(target), threads)
+        picker = TorchPicker.load(str(copy), str(target), threads, self._config.precision)
         if picker.weights_sha256 != weights_sha256:
             raise WeightsError(
                 f"{copy}: the copy of these weights was changed: give the session its model again"

@@ -9,6 +9,7 @@ from typing import Any
 
 from drpwatch.errors import DeviceError, DeviceFault, DeviceNotReady, MicrographError, WeightsError
 from drpwatch.micrograph import Outcome
+from drpwatch.service.ahead import Ahead, upload
 from drpwatch.service.channel import Channel
 from drpwatch.service.control import DeviceView
 from drpwatch.service.device import Device
@@ -18,7 +19,7 @@ from drpwatch.service.flight import Seat
 from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.loader import Loaded
-from drpwatch.service.pickers import Picker, pick_in_steps
+from drpwatch.service.pickers import Picker, Uploaded, pick_in_steps
 from drpwatch.service.publish import Publisher
 from drpwatch.service.tiles import TileSizes
 
@@ -26,7 +27,7 @@ LOOP = "picker"
 
 
 class Picking:
-    """Picks what the loaders hand over, one micrograph at a time.
+    """Picks what the loaders hand over, one micrograph at a time; the next is uploaded meanwhile.
 
     What its device cannot pick now goes back to the dispatcher, and so to whichever device takes it next.
 
@@ -41,7 +42,7 @@ class Picking:
     weights_failed
         Called with session and reason when a session's model cannot be loaded: it has to end.
     warmed_up
-        Set once `model` is on its device.
+        Called with `model` when it is on its device.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Picking:
         others_pick: Callable[[], bool],
         give_back: Callable[[Loaded], None],
         weights_failed: Callable[[str, str], None],
-        warmed_up: threading.Event,
+        warmed_up: Callable[[Picker], None],
         illustrator: Illustrator,
         publisher: Publisher,
         heartbeats: Heartbeats,
@@ -67,7 +68,7 @@ class Picking:
         self.news = news
         self.seat = seat
         self._model = model
-        self._loaded = loaded
+        self._ahead = Ahead(loaded)
         self._outcomes = outcomes
         self._dispatcher = dispatcher
         self._others_pick = others_pick
@@ -77,7 +78,7 @@ class Picking:
         self._illustrator = illustrator
         self._publisher = publisher
         self._heartbeats = heartbeats
-        self._tiles = TileSizes(news.out_of_memory)
+        self._tiles = TileSizes(self._lack_memory)
         self._name: str | None = None
         self._memory_bytes: dict[str, int] = {}
 
@@ -113,13 +114,14 @@ class Picking:
             while not abandon.is_set():
                 self._beat()
                 if not self._is_prepared(stop):
+                    self._leave_to_others()
                     if not stop.is_set():
                         continue
                     if self._others_pick():
                         break
-                item = self._loaded.get()
+                item, uploaded = self._ahead.take()
                 if item is not None:
-                    self._hand_on(item, stop, abandon)
+                    self._hand_on(item, uploaded, stop, abandon)
                 elif no_more.is_set():
                     break
         except DeviceFault as error:
@@ -145,26 +147,39 @@ class Picking:
             else:
                 lost = ""
                 self._note(picker)
-                self._warmed_up.set()
+                self._warmed_up(picker)
             if lost:  # here, where no traceback holds what was on the device
                 self._device.lose(lost, stop)
         return self._device.not_ready is None
 
-    def _hand_on(self, item: Loaded, stop: threading.Event, abandon: threading.Event) -> None:
+    def _hand_on(
+        self, item: Loaded, uploaded: Uploaded | None, stop: threading.Event, abandon: threading.Event
+    ) -> None:
         """Pick one micrograph and pass the outcome on, if there is one."""
         outcome, lost = None, ""
         try:
-            outcome = self._pick(item, abandon)
+            outcome = self._pick(item, uploaded, abandon)
         except DeviceNotReady as error:
             self.seat.leave()
             lost = str(error)
+        if uploaded is not None:
+            uploaded.wait()  # whatever became of it: nothing else may be read into its buffer before
+            uploaded = None
         self._give_back(item)
         if outcome is None or not self._outcomes.put(outcome, abandon):
             self._dispatcher.done(item.ready)
         if lost:  # here, where no traceback holds what was on the device
+            self._leave_to_others()
             self._device.lose(lost, stop)
 
-    def _pick(self, item: Loaded, abandon: threading.Event) -> Outcome | None:
+    def _leave_to_others(self) -> None:
+        """Let go of what was taken for later."""
+        waiting = self._ahead.give_up()
+        if waiting is not None:
+            self._give_back(waiting)
+            self._dispatcher.done(waiting.ready)
+
+    def _pick(self, item: Loaded, uploaded: Uploaded | None, abandon: threading.Event) -> Outcome | None:
         """Pick one micrograph; None where it stays ready for another time."""
         ready = item.ready
         if self._device.not_ready is not None:
@@ -177,13 +192,16 @@ class Picking:
             return None
         if not self.seat.take(ready, abandon, self._beat):
             return None
-        outcome = self._pick_with(picker, item)
+        outcome = self._pick_with(picker, item, uploaded)
         self.seat.leave()
         return outcome
 
-    def _pick_with(self, picker: Picker, item: Loaded) -> Outcome:
+    def _pick_with(self, picker: Picker, item: Loaded, uploaded: Uploaded | None) -> Outcome:
         """Pick one micrograph with a loaded model; what is wrong with it becomes the outcome."""
         ready = item.ready
+        if picker.uploads_beside:
+            uploaded = uploaded or upload(picker, item.pixels)
+            self._ahead.begin(picker)
         try:
             outcome = pick_in_steps(
                 picker,
@@ -192,7 +210,8 @@ class Picking:
                 item.read_s,
                 self._tiles,
                 self._beat,
-                lambda uploaded, prepared: self._draw(picker, item, uploaded, prepared),
+                lambda there, prepared: self._draw(picker, item, there, prepared),
+                uploaded,
             )
         except MicrographError as error:
             return Outcome(ready, None, failure=str(error), seconds={"read": item.read_s})
@@ -206,6 +225,11 @@ class Picking:
         on_device_s = sum(seconds for stage, seconds in outcome.seconds.items() if stage != "read")
         self.news.picked(on_device_s, self._tiles.last_px, self._memory_bytes)
         return replace(outcome, device=self.news.label)
+
+    def _lack_memory(self, tile_px: int, reason: str) -> None:
+        """Have all memory for the micrograph that is picked now."""
+        self._ahead.make_room()
+        self.news.out_of_memory(tile_px, reason)
 
     def _note(self, picker: Picker) -> None:
         """Note how the device stands, for those who must not ask it themselves."""

@@ -28,7 +28,7 @@ from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
-from drpwatch.service.pickers import PickerFactory
+from drpwatch.service.pickers import Picker, PickerFactory
 from drpwatch.service.picking import LOOP as PICKER
 from drpwatch.service.picking import Picking
 from drpwatch.service.publish import Publisher
@@ -78,8 +78,8 @@ class Pipeline:
         devices = config.pick.device_labels
         self._loaded: Channel[Loaded] = Channel(len(devices) + 1)  # the next of each, and one behind
         self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
-        # One for each loader and each place between, and one under each picker's hands.
-        self._in_hand = config.pick.loaders + self._loaded.capacity + len(devices)
+        # One for each loader and each place between; and each picker has one under its hands, and the next.
+        self._in_hand = config.pick.loaders + self._loaded.capacity + 2 * len(devices)
         self._buffers = Buffers(self._in_hand)
         self.dispatcher = Dispatcher(journal, config.pick.newest_first_beyond)
         self.idleness = Idleness(journal, config.session, publisher, clock)
@@ -122,7 +122,7 @@ class Pipeline:
             lambda: self.not_ready is None,
             self._give_back,
             self._fail_session,
-            self.warmed_up,
+            self._note_warm,
             self._illustrator,
             self._publisher,
             self.heartbeats,
@@ -275,6 +275,11 @@ class Pipeline:
         ):
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
+
+    def _note_warm(self, picker: Picker) -> None:
+        """From now on micrographs are read into the memory that the device likes best."""
+        self.warmed_up.set()
+        self._buffers.allocate_by(picker.host_memory, self._publisher.not_page_locked)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:

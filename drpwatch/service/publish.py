@@ -152,6 +152,10 @@ class Publisher:
             **session.spec.params.as_dict(),
         )
 
+    def not_page_locked(self, reason: str) -> None:
+        """Tell that micrographs are read into usual memory, from which uploads take longer."""
+        log.warning("buffers_not_page_locked", reason=reason)
+
     def recalled(self, crash: Crash, words: str) -> None:
         """Tell how the process before this one ended."""
         log.error(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,14 @@ def measure(
     folder: Path, files: int, shape_yx: tuple[int, int], dtype: str, device: str, threads: int
 ) -> dict[str, Any]:
     """Return the figures."""
+    folder.mkdir(exist_ok=True)
     rig = Rig(folder, program=REAL, pick={"device": device, "cpu_threads": threads})
     write_different(rig.watch_dir(), files, shape_yx, dtype)
     try:
+        started = time.perf_counter()
         rig.start()
         eventually(lambda: rig.get("/readyz")[0] == 200, 300, "the daemon is ready")
+        ready_s = time.perf_counter() - started
         cpu_s = -cpu_seconds(rig.pid)
         rig.start_session(diameter_angstrom=DIAMETER_ANGSTROM)
         rig.picked(files, within_s=60 * files)
@@ -63,6 +67,7 @@ def measure(
         "files": files,
         "micrograph": f"{shape_yx[0]}x{shape_yx[1]} {dtype}",
         "picks": picks,
+        "ready_s": round(ready_s, 2),
         "seconds_each": round(each_s, 4),
         "per_hour": round(3600 / each_s),
         "picking_seconds_each": {stage: round(value, 4) for stage, value in stages.items()},

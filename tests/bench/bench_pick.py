@@ -53,9 +53,10 @@ def draw_s(picker: Picker, path: Path, params: PickParams) -> float:
     """Return how long the pictures of a micrograph take."""
     header = mrc.read_header(path)
     pixels = mrc.read_pixels(path, header)
-    prepared = picker.prepare(pixels, params.pixel_size_yx(header), params)
+    uploaded = picker.upload(pixels)
+    prepared = picker.prepare(uploaded, params.pixel_size_yx(header), params)
     started = time.perf_counter()
-    picker.draw(pixels, prepared)
+    picker.draw(uploaded, prepared)
     return time.perf_counter() - started
 
 

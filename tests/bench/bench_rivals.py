@@ -9,13 +9,15 @@ its own preprocessing, at the settings that its documentation recommends: Topaz'
 with diameters of 0.8 to 1.1 times the particle's. RELION's picker has one thread, so its MPI version, a process for
 each core, is timed too where it is there.
 
-`start` is one micrograph, from the start of the process to its end. `each more` is what a micrograph adds: the time of
-N less that of one, over N - 1; the same of the CPU time, which other work on the machine moves less. Repeats go round all programs, medians are shown, and ratios are medians of the
-ratios in one round. Without --topaz or a topaz on PATH, one is installed into a temporary environment by pip.
+`start and one` is one micrograph, from the start of the process to its end. `each more` is what a micrograph adds:
+the time of N less that of one, over N - 1; also as CPU time, which other work on the machine moves less. Repeats go
+round all programs; medians are shown, and ratios are medians of the ratios in one round. Without --topaz or a topaz
+on PATH, one is installed into a temporary environment by pip.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
@@ -197,7 +199,8 @@ def _median(runs: list[Run], what: str) -> float:
 
 def _ratio(theirs: list[Run], ours: list[Run], what: str) -> float:
     pairs = zip(theirs, ours, strict=True)
-    return round(statistics.median(getattr(one, what) / getattr(other, what) for one, other in pairs), 2)
+    ratios = [getattr(one, what) / (getattr(other, what) or math.nan) for one, other in pairs]
+    return round(statistics.median(ratios), 2)
 
 
 def simulated(folder: Path, count: int, shape_yx: tuple[int, int]) -> list[Path]:

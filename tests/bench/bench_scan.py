@@ -7,7 +7,6 @@ the server: the names come with the listing of a directory.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -30,6 +29,7 @@ from drpwatch.session.lifecycle import Verb
 from drpwatch.session.records import SessionSpec
 from drpwatch.watch import discovery
 from drpwatch.watch.scan import NameFilter, scan, sight
+from tests.bench.options import keep, machine, options
 
 
 def plant(root: Path, files: int, directories: int) -> None:
@@ -105,13 +105,16 @@ def measure(files: int, directories: int, looks: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 20_000, 100_000])
     parser.add_argument("--directories", type=int, default=50)
     parser.add_argument("--looks", type=int, default=7)
     given = parser.parse_args()
+    found = []
     for files in given.files:
-        print(json.dumps(measure(files, given.directories, given.looks)), flush=True)
+        found.append(measure(files, given.directories, given.looks))
+        print(json.dumps(found[-1]), flush=True)
+    keep({"looks": found, "machine": machine()}, given.json)
 
 
 if __name__ == "__main__":

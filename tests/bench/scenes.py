@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from drpwatch.formats.mrc import write_mrc
+from drpwatch.train.micrographs import Simulation, choose_species, simulate_one
+
+Pixels = npt.NDArray[np.float32]
 
 PIXEL_SIZE_ANGSTROM = 1.1
 DIAMETER_ANGSTROM = 150.0
@@ -20,8 +23,8 @@ def micrograph(
     shape_yx: tuple[int, int] = (4096, 4096),
     particles: int | None = None,
     diameter_angstrom: float = DIAMETER_ANGSTROM,
-) -> npt.NDArray[np.float32]:
-    """Return (h, w) pixels with so many particles, by default as dense as on a crowded grid."""
+) -> Pixels:
+    """Return (h, w) pixels with so many particles; by default they are as dense as on a crowded grid."""
     rng = np.random.default_rng(seed)
     h, w = shape_yx
     pixels = rng.standard_normal(shape_yx, dtype=np.float32)
@@ -34,6 +37,15 @@ def micrograph(
     for top, left in corners:
         pixels[top : top + side, left : left + side] -= disc
     return pixels
+
+
+def simulated(count: int, shape_yx: tuple[int, int]) -> list[Pixels]:
+    """Return micrographs, (h, w), as `drpwatch simulate` makes them: slower to make, and what the model knows."""
+    wanted = Simulation(
+        count, shape_yx, PIXEL_SIZE_ANGSTROM, diameter_angstrom=DIAMETER_ANGSTROM, difficulty="clear"
+    )
+    species, others = choose_species(wanted)
+    return [simulate_one(wanted, species, others, number)[0] for number in range(count)]
 
 
 def write_different(

@@ -23,7 +23,7 @@ def browser() -> Iterator[playwright.Browser]:
         pytest.skip("needs a browser: apt-get install chromium")
     with playwright.sync_playwright() as driver:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no user namespace to be safe in
-        made = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        made = driver.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE * 30_000)
         yield made
         made.close()
 

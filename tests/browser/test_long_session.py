@@ -30,6 +30,8 @@ def test_ten_thousand_micrographs(tmp_path: Path, visit: Callable[..., Any]) -> 
         expect(page.locator("#map .row")).to_have_count(COUNT // 50)
         expect(page.locator("#map .row.bad")).to_have_count(1)
         expect(page.locator("#map .row.bad")).to_contain_text(f"GridSquare_{BAD_SQUARE:03d}")
+        expect(page.locator("#map .row").first).to_have_class("row bad")
+        expect(page.locator("#map-told")).to_have_text(f"1 of {COUNT // 50} with few picks")
         expect(page.locator("#scores-now")).to_contain_text("from 0.5")
         for _ in range(4):
             page.locator("#older").click()

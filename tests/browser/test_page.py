@@ -77,6 +77,32 @@ def test_the_newest_micrographs_have_pictures_and_picks(seen: Rig, visit: Visit)
     expect(page.locator("#figures")).to_contain_text("1 failed")
 
 
+def test_what_picks_is_in_the_head(rig: Rig, visit: Visit) -> None:
+    page = visit(rig.port)
+    device = page.locator("#devices li")
+    expect(device).to_have_text("fake device: ready, 1.1 of 10.7 GB")
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    rig.picked(1)
+    expect(device).to_have_attribute("title", re.compile("tiles of 512 px"))
+
+
+def test_circles_can_be_hidden(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
+    canvas = page.locator("#tiles canvas").first
+    expect(canvas).to_be_visible()
+    page.keyboard.press("p")
+    expect(canvas).to_be_hidden()
+    page.get_by_role("button", name=re.compile("^With picks")).click()
+    tiles(page).first.click()
+    page.wait_for_function("document.querySelector('#stage').width > 300")
+    bare = page.locator("#stage").evaluate("one => one.toDataURL()")
+    page.locator("#viewer .circles").click()
+    assert page.locator("#stage").evaluate("one => one.toDataURL()") != bare
+    page.keyboard.press("Escape")
+    expect(canvas).to_be_visible()
+
+
 def test_a_pick_is_shown_within_a_second(picked: Rig, visit: Visit) -> None:
     page = visit(picked.port)
     expect(tiles(page)).to_have_count(6)
@@ -265,6 +291,23 @@ def test_it_fits_any_screen_and_can_be_read_by_all(seen: Rig, visit: Visit, sche
         box = button.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_report_fits_any_screen_and_can_be_read_by_all(seen: Rig, visit: Visit, scheme: str) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[dev]'"
+    )
+    report = seen.root / "report.html"
+    report.write_bytes(seen.control.report("s1"))
+    page = visit(seen.port, color_scheme=scheme)
+    page.goto(report.as_uri())
+    for width in (1300, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0, width
+    page.evaluate("document.querySelector('meta[http-equiv]').remove()")
+    serious(axe, page)
 
 
 def serious(axe: Any, page: Any) -> None:

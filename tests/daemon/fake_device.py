@@ -37,6 +37,7 @@ class FakeDevice:
     dead: bool = False
     is_away: bool = False  # it is not ready
     tiles: list[int] = field(default_factory=list)  # in which a micrograph was tried
+    uploads: list[Any] = field(default_factory=list)
 
     def step(self, name: str, pixels: npt.NDArray[Any], tile_px: int = 0) -> None:
         """Do to the process what this step does; the canary is spared."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.pick.scene import SHAPE_YX
+from drpwatch.service.channel import Allocate
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
@@ -52,6 +53,9 @@ class FakePickers:
     device: FakeDevice = field(default_factory=FakeDevice)
     others: list[FakeDevice] = field(default_factory=list)  # behind the first one
     released: int = 0
+    uploads_beside: bool = False  # as on a GPU
+    no_host_buffer: str | None = None
+    host_buffers: list[npt.NDArray[np.uint8]] = field(default_factory=list)  # that were asked for
     loaded: list[str] = field(default_factory=list)  # SHA-256 of all weights that were loaded, in order
 
     def __call__(self, weights_sha256: str, device: int) -> FakePicker:
@@ -67,6 +71,12 @@ class FakePickers:
     def release(self) -> None:
         self.released += 1
 
+    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
+        if self.no_host_buffer is not None:
+            raise DeviceNotReady(self.no_host_buffer)
+        self.host_buffers.append(np.empty(size_bytes, np.uint8))
+        return self.host_buffers[-1]
+
     def pin(self, model: str) -> PinnedWeights:
         if model in self.models:
             return PinnedWeights(sha256_of(model), DEFAULT_THRESHOLD)
@@ -78,14 +88,15 @@ class FakePickers:
         return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), DEFAULT_THRESHOLD)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FakeUploaded:
     """Pixels that are where they were."""
 
     pixels: npt.NDArray[Any]
+    waited: bool = False
 
     def wait(self) -> None:
-        pass
+        self.waited = True
 
 
 @dataclass
@@ -97,10 +108,21 @@ class FakePicker:
     weights_sha256: str
     device_name: str = "fake device"
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
+    precision: str = "float32"
+    imprecise: str | None = None
+
+    @property
+    def host_memory(self) -> Allocate:
+        return self.of.host_buffer
+
+    @property
+    def uploads_beside(self) -> bool:
+        return self.of.uploads_beside
 
     def upload(self, pixels: npt.NDArray[Any]) -> FakeUploaded:
-        self.device.use()
-        return FakeUploaded(pixels)
+        self.device.step("upload", pixels)
+        self.device.uploads.append(FakeUploaded(pixels))
+        return self.device.uploads[-1]
 
     def prepare(
         self, uploaded: FakeUploaded, pixel_size_yx: tuple[float, float], params: PickParams

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from drpwatch.cli import main
 from drpwatch.formats import star
+from drpwatch.report.handover import REPORT
 from tests.support import PATIENCE, eventually
 
 COMMAND = [sys.executable, "-m", "drpwatch", "demo", "--count", "6", "--pace-s", "0.6"]
@@ -31,13 +33,21 @@ def daemons(folder: Path) -> list[int]:
     return found
 
 
-def test_a_demo_goes_well(tmp_path: Path) -> None:
+def test_a_demo_goes_well_and_stays_as_long_as_it_is_looked_at(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    done = subprocess.run(
-        [*COMMAND, "--json", "-o", folder], capture_output=True, text=True, timeout=PATIENCE * 60, check=False
+    process = subprocess.Popen(
+        [*COMMAND, "--json", "--stay", "-o", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    result = json.loads(done.stdout)
+    eventually((folder / "drpwatch" / "demo" / REPORT).exists, 60, "the report")
+    time.sleep(1.0)
+    assert len(daemons(folder)) == 1
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=PATIENCE * 10)
+    assert (process.returncode, errors) == (0, "")
+    result = json.loads(out)
     assert result["micrographs"] == {"waiting": 0, "ready": 0, "picked": 6, "failed": 1}
     assert result["f"] > 0.7
     assert result["latency_s_median"] > result["settle_s"]

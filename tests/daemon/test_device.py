@@ -25,7 +25,7 @@ def start(rig: Rig, *, wait: bool = True, **device: Any) -> None:
 
 
 def configure(rig: Rig, **pick: float | str) -> None:
-    lines = ["[pick]", *(f"{key} = {json.dumps(value)}" for key, value in pick.items())]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in pick.items()]  # [pick] is the last section
     rig.config.write_text(rig.config.read_text() + "\n".join(lines) + "\n")
 
 

@@ -144,6 +144,23 @@ def test_a_device_fault_ends_the_process_and_loses_nothing(rig: Rig) -> None:
     rig.check(seeds)
 
 
+def test_what_picks_is_told(rig: Rig) -> None:
+    there = rig.root / "there"
+    rig.start("--there-with", str(there))
+    (device,) = rig.control.daemon()["devices"]
+    assert (device["name"], device["tile_px"]) == (None, None)
+    assert device["not_ready"]
+    there.touch()
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    rig.picked(1)
+    about = rig.control.daemon()
+    (device,) = about["devices"]
+    assert (device["name"], device["not_ready"], device["released"]) == ("fake device", None, False)
+    assert device["tile_px"] == 512
+    assert about["page"] == f"http://127.0.0.1:{rig.port}"
+
+
 def test_metrics_tell_what_was_done(rig: Rig) -> None:
     rig.start()
     rig.start_session()

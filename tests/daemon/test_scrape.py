@@ -11,7 +11,7 @@ LONGEST_S = 0.05
 
 
 def test_a_scrape_of_five_sessions_is_small_and_quick(rig: Rig) -> None:
-    rig.config.write_text(rig.config.read_text() + '[pick]\ndevices = ["cpu", "cpu"]\n')
+    rig.config.write_text(rig.config.read_text() + 'devices = ["cpu", "cpu"]\n')
     rig.start()
     for name in SESSIONS:
         rig.start_session(name)

@@ -40,7 +40,7 @@ class Service:
         self.run("sh", "-c", copy)
         self.run("sh", "-c", users)
         self.run("install", "-d", "-o", "drpwatch", "/data/picked", "/data/closed")
-        self.put("/etc/systemd/system/drpwatch.service.d/test.conf", QUICK + more)
+        self.put("/etc/systemd/system/drpwatch.service.d/test.conf", more)
         self.run("sh", "-c", enable)
 
     def put(self, path: str, text: str) -> None:
@@ -120,7 +120,7 @@ def test_it_picks_with_what_the_unit_leaves_it(service: Service) -> None:
     assert service.run("ls", "/run/drpwatch", check=False) == ""
 
 
-@pytest.mark.parametrize("service", [FAKE], ids=["fake"], indirect=True)
+@pytest.mark.parametrize("service", [QUICK + FAKE], ids=["fake"], indirect=True)
 def test_a_session_goes_on_through_a_reload_a_crash_and_a_hang(service: Service) -> None:
     service.start_session("/data/picked/s1")
     service.run("sh", "-c", service.reload)

@@ -213,26 +213,30 @@ def schema_of(app):
     return schema
 
 
-def check(case) -> None:
+def check(case, session) -> None:
     """Send what schemathesis made, half of the time to the session that there is."""
     if case.path_parameters and len(str(case.path_parameters["name"])) % 2:
-        case.path_parameters["name"] = "s1"
+        case.path_parameters["name"] = session
     case.call_and_validate(checks=CHECKS)
 
 
+there_is = pytest.mark.parametrize("session", ["s1"])
+"""With a parameter the test of each operation has an id of its own."""
 quick = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @schema_of(local_app(populated())).parametrize()
+@there_is
 @quick
-def test_whatever_the_socket_is_sent_it_answers_as_its_schema_says(case):
-    check(case)
+def test_whatever_the_socket_is_sent_it_answers_as_its_schema_says(case, session):
+    check(case, session)
 
 
 @schema_of(remote_app(populated())).parametrize()
+@there_is
 @quick
-def test_whatever_the_tcp_port_is_sent_it_answers_as_its_schema_says(case):
-    check(case)
+def test_whatever_the_tcp_port_is_sent_it_answers_as_its_schema_says(case, session):
+    check(case, session)
 
 
 @pytest.mark.parametrize(

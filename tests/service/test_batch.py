@@ -20,7 +20,9 @@ from drpwatch.errors import (
 from drpwatch.formats import star
 from drpwatch.formats.mrc import write_mrc
 from drpwatch.micrograph import PickParams, Picks
+from drpwatch.pick.device import plain
 from drpwatch.service.batch import Batch, Done
+from drpwatch.service.channel import Allocate
 from drpwatch.service.inputs import find_inputs
 from drpwatch.service.interrupts import Interrupts
 from drpwatch.session import disk
@@ -37,6 +39,7 @@ class FakePicker:
     device_name: str = "batch device"
     tile_sizes_px: tuple[int, ...] = (512, 256)
     room_px: int = 1000
+    host_memory: Allocate = plain
     seen: list[int] = field(default_factory=list)
 
     def upload(self, pixels):

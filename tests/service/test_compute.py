@@ -90,7 +90,8 @@ def test_what_waits_for_the_disk_when_the_device_fails_is_not_written(
     assert reached.wait(PATIENCE * 10)
     for seed in (3, 4):
         plant.write(f"{seed}.mrc", seed)
-    eventually(lambda: plant.pipeline._outcomes.depth == 2, 10, "two more are picked")
+    desk = plant.pipeline.recorder._desks["s1"]
+    eventually(lambda: len(desk._held) == 3, 10, "two more are picked")
     plant.write("bad.mrc", 9)
     eventually(lambda: isinstance(plant.pipeline.failure, DeviceFault), 10, "the device fails")
     slow.set()
