@@ -6,17 +6,28 @@ holds the two together. Nothing is guessed: a wrong key, type or value is a `Con
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from drpwatch import places
 from drpwatch.errors import ConfigError
+from drpwatch.places import SERVICE, Places
 from drpwatch.text import shown
 
 DEFAULT_CONFIG = Path("/etc/drpwatch/config.toml")
-DEFAULT_SOCKET = Path("/run/drpwatch/control.sock")
 
 
 def _absolute(path: Path) -> Path:
@@ -32,6 +43,19 @@ FilePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 _LONGEST_S = 366 * 86_400.0  # a thread cannot wait for some of the numbers beyond
 Seconds = Annotated[float, Field(ge=0, le=_LONGEST_S, allow_inf_nan=False)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+_ONE_OF_SEVERAL = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,2})")
+_MOST_DEVICES = 16
+
+
+def _named(devices: object) -> tuple[str, ...]:
+    """Return the names of devices; a number stands for a GPU."""
+    listed = devices if isinstance(devices, list | tuple) else [None]
+    names = tuple(f"cuda:{one}" if type(one) is int else str(one) for one in listed)
+    if not all(map(_ONE_OF_SEVERAL.fullmatch, names)):
+        raise ValueError('must be GPUs in brackets, such as [0, 1] or ["cuda:0", "cuda:1"]')
+    if len(names) > _MOST_DEVICES:
+        raise ValueError(f"must be {_MOST_DEVICES} devices at most")
+    return names
 
 
 class _Section(BaseModel):
@@ -41,8 +65,8 @@ class _Section(BaseModel):
 class Daemon(_Section):
     """`[daemon]`: where the daemon keeps its state and how it is reached."""
 
-    state_dir: FilePath = Path("/var/lib/drpwatch")
-    socket: FilePath = DEFAULT_SOCKET
+    state_dir: FilePath = SERVICE.state_dir
+    socket: FilePath = SERVICE.socket
     http_host: Annotated[str, Field(min_length=1, max_length=253)] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 9478
     stop_timeout_s: Seconds = 30.0
@@ -64,13 +88,40 @@ class Pick(_Section):
     """`[pick]`: the device and the resources of the picker."""
 
     device: Device = "auto"
+    devices: Annotated[tuple[str, ...], BeforeValidator(_named)] = ()
     cpu_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     loaders: Annotated[int, Field(ge=1, le=64)] = 2
     model: str = "general"
     newest_first_beyond: Annotated[int, Field(ge=0, le=10**9)] = 20
     time_limit_s: Annotated[float, Field(gt=0, le=240)] = 120.0
     canary_every_s: Seconds = 300.0
     release_after_s: Seconds = 900.0
+
+    @field_validator("devices")
+    @classmethod
+    def _make_sense(cls, devices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        twice = [one for one in devices if one != "cpu" and devices.count(one) > 1]
+        if twice:
+            raise ValueError(f"must have {twice[0]} once")
+        if len({one == "cpu" for one in devices}) > 1:
+            raise ValueError("must be GPUs or the CPU alone, for their picks differ in the last digits")
+        device = info.data.get("device", "auto")
+        if devices and device != "auto" and devices != (device,):
+            raise ValueError(f'must be left out where pick.device is "{device}"')
+        return devices
+
+    @property
+    def picking_devices(self) -> tuple[str, ...]:
+        """What picks: `devices`, or else the one `device`."""
+        return self.devices or (self.device,)
+
+    @property
+    def device_labels(self) -> tuple[str, ...]:
+        """What each of them is called: one that is there twice has a number."""
+        names = self.picking_devices
+        times = [names[: n + 1].count(name) for n, name in enumerate(names)]
+        return tuple(f"{name}#{nth}" if nth > 1 else name for name, nth in zip(names, times, strict=True))
 
 
 class Session(_Section):
@@ -125,8 +176,13 @@ def find_default() -> Path | None:
     return DEFAULT_CONFIG
 
 
-def load_config(path: Path | None) -> Config:
+def load_config(path: Path | None, where: Places | None = None) -> Config:
     """Read a configuration file; None gives the defaults.
+
+    Parameters
+    ----------
+    where
+        Places that count where the file names none; None for those that are usual for this user.
 
     Raises
     ------
@@ -134,21 +190,28 @@ def load_config(path: Path | None) -> Config:
         The file cannot be read, is no TOML, or has a wrong key, type or value; the text names
         the file, the key and what is allowed, one line for each.
     """
-    if path is None:
-        return Config()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    values = {} if path is None else _read(path)
+    where = where or places.usual()
+    daemon = values.setdefault("daemon", {})
+    if isinstance(daemon, dict):  # what else it may be is refused below
+        daemon.setdefault("state_dir", str(where.state_dir))
+        daemon.setdefault("socket", str(where.socket))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, error))) from error
 
 
-def _explain(path: Path, error: ValidationError) -> list[str]:
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def _explain(path: Path | None, error: ValidationError) -> list[str]:
     """Return one line for each wrong key."""
     lines = []
     for problem in error.errors():

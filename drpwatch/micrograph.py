@@ -166,6 +166,7 @@ class Outcome:
     picks: Picks | None
     failure: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # per stage: read, prepare, detect, choose
+    device: str | None = None  # what picked it
 
     def __post_init__(self) -> None:
         if (self.picks is None) == (self.failure is None):

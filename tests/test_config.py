@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from drpwatch.cli import main
 from drpwatch.config import Config, Profile, load_config
 from drpwatch.errors import ConfigError
+from drpwatch.places import SERVICE
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
 
@@ -41,7 +42,7 @@ def _schema_keys(model: type[BaseModel]) -> dict[str, list[str]]:
 def _load(path: Path) -> tuple[Config | None, str | None]:
     """Return the configuration, or the refusal."""
     try:
-        return load_config(path), None
+        return load_config(path, SERVICE), None
     except ConfigError as error:
         return None, str(error)
 
@@ -52,7 +53,7 @@ def test_the_example_has_every_key_of_the_schema_in_its_order():
 
 
 def test_the_example_loads_and_says_the_defaults():
-    assert load_config(EXAMPLE) == Config() == load_config(None)
+    assert load_config(EXAMPLE) == Config() == load_config(None, SERVICE)
 
 
 def test_the_example_has_a_profile_with_every_key(tmp_path):
@@ -75,7 +76,25 @@ def test_every_key_of_the_example_has_a_comment_above_it():
 def test_an_empty_file_gives_the_defaults(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("")
-    assert load_config(path) == Config()
+    assert load_config(path, SERVICE) == Config()
+
+
+@pytest.mark.parametrize(
+    ("pick", "devices", "labels"),
+    [
+        ("", ("auto",), ("auto",)),
+        ('device = "cuda:1"\ndevices = []', ("cuda:1",), ("cuda:1",)),
+        ('device = "auto"\ndevices = [0, 1]', ("cuda:0", "cuda:1"), ("cuda:0", "cuda:1")),
+        ('devices = ["cuda:3", 0]', ("cuda:3", "cuda:0"), ("cuda:3", "cuda:0")),
+        ('device = "cuda:1"\ndevices = [1]', ("cuda:1",), ("cuda:1",)),
+        ('devices = ["cpu", "cpu", "cpu"]', ("cpu", "cpu", "cpu"), ("cpu", "cpu#2", "cpu#3")),
+    ],
+)
+def test_what_picks(tmp_path, pick, devices, labels):
+    path = tmp_path / "config.toml"
+    path.write_text(f"[pick]\n{pick}\n")
+    config = load_config(path).pick
+    assert (config.picking_devices, config.device_labels) == (devices, labels)
 
 
 def test_values_are_taken(tmp_path):
@@ -96,8 +115,8 @@ def test_values_are_taken(tmp_path):
         ),
         (
             "[pick.extra]",
-            "pick.extra: no such key; allowed here: device, cpu_threads, loaders, model, newest_first_beyond,"
-            " time_limit_s, canary_every_s, release_after_s",
+            "pick.extra: no such key; allowed here: device, devices, cpu_threads, precision, loaders, model,"
+            " newest_first_beyond, time_limit_s, canary_every_s, release_after_s",
         ),
         (
             "[profile.krios]\ndiameter = 3",
@@ -131,6 +150,34 @@ def test_values_are_taken(tmp_path):
         (
             '[pick]\ndevice = "cuda:1234"',
             "pick.device: must be auto, cpu, cuda or cuda:N, not 'cuda:1234'",
+        ),
+        (
+            '[pick]\ndevice = "cuda:1"\ndevices = [0, 1]',
+            'pick.devices: must be left out where pick.device is "cuda:1", not [0, 1]',
+        ),
+        ("[pick]\ndevices = [0, 1, 0]", "pick.devices: must have cuda:0 once, not [0, 1, 0]"),
+        (
+            '[pick]\ndevices = ["cpu", 0]',
+            "pick.devices: must be GPUs or the CPU alone, for their picks differ in the last digits,"
+            " not ['cpu', 0]",
+        ),
+        *(
+            (
+                f"[pick]\ndevices = {value}",
+                f'pick.devices: must be GPUs in brackets, such as [0, 1] or ["cuda:0", "cuda:1"], not {told}',
+            )
+            for value, told in [
+                ("2", "2"),
+                ("[true]", "[True]"),
+                ("[-1]", "[-1]"),
+                ('["cuda"]', "['cuda']"),
+                ('["auto"]', "['auto']"),
+                ("[1.0]", "[1.0]"),
+            ]
+        ),
+        (
+            f"[pick]\ndevices = {['cpu'] * 17}",
+            f"pick.devices: must be 16 devices at most, not {['cpu'] * 17}",
         ),
         (
             "[watch]\npoll_interval_s = 1e300",
@@ -205,6 +252,8 @@ def test_any_value_of_any_key_is_taken_as_it_is_or_refused(tmp_path_factory, pla
         assert refusal.startswith(f"{path}: {section}.{key}: ")
         return
     taken = getattr(getattr(config, section), key)
+    if key == "devices":
+        value = tuple(f"cuda:{one}" if isinstance(one, int) else one for one in value)
     assert taken == (Path(value) if isinstance(taken, Path) else value)
     assert isinstance(taken, bool) == isinstance(value, bool)
 

@@ -181,9 +181,6 @@ def test_files() -> None:
     assert session <= named
     for name in named - session - {DESCRIPTION}:
         assert (ROOT / name).is_file(), name
-    for line in code(README):
-        for source in re.findall(r"\bcp (?:-\S+ )?(\S+) ", line):
-            assert (ROOT / source).is_file(), line
 
 
 def test_the_two_commands_that_ci_runs() -> None:

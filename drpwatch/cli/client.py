@@ -19,8 +19,9 @@ Json = dict[str, Any]
 
 SESSIONS = "/api/v1/sessions"
 _ALL = 100_000  # the most that the daemon lists
+_LISTENS_WITHIN_S = 2.0
 _REPORT_WITHIN_S = 120.0  # it may read micrographs
-_HOW_TO_START = "start the daemon with 'systemctl start drpwatch' or 'drpwatch run --config FILE'"
+_HOW_TO_START = "start the daemon with 'drpwatch run', or as a service with 'systemctl start drpwatch'"
 _WHERE = "name its socket with --socket or DRPWATCH_SOCKET if it is elsewhere"
 
 
@@ -133,6 +134,17 @@ class ControlClient:
         sentence = str(answer.get("error", f"the daemon answered with HTTP status {status}"))
         kinds = {400: UsageError, 404: SessionError, 409: SessionError}
         raise kinds.get(status, DrpwatchError)(sentence)
+
+
+def listens(path: Path) -> bool:
+    """Tell whether somebody listens on a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(_LISTENS_WITHIN_S)
+        try:
+            caller.connect(os.fspath(path))
+        except OSError:
+            return False
+        return True
 
 
 def _stranger(path: Path) -> DaemonUnreachable:

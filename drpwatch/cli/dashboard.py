@@ -14,7 +14,7 @@ from rich.text import Text
 
 from drpwatch.cli.client import Json
 from drpwatch.cli.tables import STATE_STYLES, ago
-from drpwatch.cli.views import LIST_HEADER, LIST_NUMBERS, list_row, per_micrograph, rate
+from drpwatch.cli.views import LIST_HEADER, LIST_NUMBERS, device_line, list_row, per_micrograph, rate
 from drpwatch.text import printable
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -30,7 +30,9 @@ class Snapshot:
     at: float  # unix seconds, of the answer
     sessions: tuple[Json, ...] = ()
     detail: Json | None = None  # the session that is shown in full
+    daemon: Json | None = None  # the daemon itself: its devices, its page
     not_ready: tuple[str, ...] = ()  # why micrographs are not picked and recorded
+    notes: tuple[str, ...] = ()  # what is wrong while they are
     unreachable: str | None = None
 
 
@@ -43,7 +45,8 @@ def draw(shown: Snapshot, width: int, height: int) -> RenderableType:
     else:
         parts.append(Text("no sessions yet: drpwatch session start NAME --watch DIR --diameter-angstrom D"))
     if shown.detail is not None:
-        left = height - 4 - len(shown.sessions) - len(shown.not_ready)
+        told = len(shown.not_ready) + len(shown.notes) + len(_devices(shown))
+        left = height - 4 - len(shown.sessions) - told
         name = Text(f"{shown.detail['name']}: {shown.detail['state']}", "bold")
         parts.append(Panel(_session(shown.detail, width - _FRAME, left), title=name, title_align="left"))
     # What was known before is still to be read, but as such.
@@ -68,6 +71,8 @@ def _block(picks: int | None, most: int) -> str:
 def _head(shown: Snapshot) -> Text:
     head = Text("drpwatch ", "bold")
     head.append(time.strftime("%H:%M:%S", time.localtime(shown.at)), "dim")
+    if shown.daemon is not None and shown.daemon["page"] is not None:
+        head.append(f"  {shown.daemon['page']}", "dim")
     if shown.unreachable is not None:
         head.append(f"\n! {printable(shown.unreachable)}; trying again", "bold red")
     elif shown.not_ready:
@@ -76,7 +81,15 @@ def _head(shown: Snapshot) -> Text:
             head.append(f"\n! {printable(reason)}", "yellow")
     else:
         head.append("  ready", "green")
+        for note in shown.notes:
+            head.append(f"\n! {printable(note)}", "yellow")
+    for device in _devices(shown):
+        head.append(f"\n{device_line(device)}", "yellow" if device["not_ready"] else "dim")
     return head
+
+
+def _devices(shown: Snapshot) -> list[Json]:
+    return [] if shown.daemon is None else list(shown.daemon["devices"])
 
 
 def _session(view: Json, width: int, height: int) -> RenderableType:
@@ -90,14 +103,17 @@ def _session(view: Json, width: int, height: int) -> RenderableType:
     )
     problems = [Text(f"! {printable(one)}", "yellow") for one in view["problems"]]
     failed = view["failed"][: max(1, min(5, height // 4))]
-    most = max(_LEAST_ROWS, height - 8 - len(failed) - len(problems))
+    waiting = view["waiting"][: min(3, height // 8)]
+    most = max(_LEAST_ROWS, height - 8 - len(failed) - len(problems) - (len(waiting) + 1 if waiting else 0))
     parts: list[RenderableType] = [figures, *problems]
     if view["newest"]:
-        line = Text("picks per micrograph, the newest to the right: ", "dim")
+        highest = max(one["picks"] or 0 for one in view["newest"][:width])
+        line = Text(f"picks per micrograph, 0 to {highest}, the newest to the right:", "dim")
         parts += [line, Text(sparkline(view["newest"], width), "cyan"), _newest(view["newest"][:most])]
-    if failed:
-        rows = [(one["name"], one["reason"] or "") for one in failed]
-        parts.append(_table((f"{counts['failed']} FAILED", "REASON"), rows))
+    for state, shown in (("waiting", waiting), ("failed", failed)):
+        if shown:
+            rows = [(one["name"], one["reason"] or "") for one in shown]
+            parts.append(_table((f"{counts[state]} {state.upper()}", "REASON"), rows))
     return Group(*parts)
 
 

@@ -43,9 +43,10 @@ def deploy(
     """
     from drpwatch.config import DEFAULT_CONFIG, Config, load_config
     from drpwatch.deploy.host import Host
+    from drpwatch.places import SERVICE
 
     path = (config or DEFAULT_CONFIG).absolute()
-    settings = load_config(path) if config is not None or path.is_file() else Config()
+    settings = load_config(path, SERVICE) if config is not None or path.is_file() else Config()
     program = _program()
     host = Host(program, path, settings, user, tuple(one.absolute() for one in writes or ()))
     files = host.files()

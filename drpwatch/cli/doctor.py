@@ -63,14 +63,14 @@ def doctor(
 
 def _checks(path: Path | None, watch: list[Path], out: list[Path]) -> Iterator[Check]:
     """Yield all checks; each stands for itself."""
-    from drpwatch.config import Config, find_default, load_config
+    from drpwatch.config import find_default, load_config
     from drpwatch.doctor.check import fail, ok
     from drpwatch.doctor.device import check_device, check_weights
     from drpwatch.doctor.machine import check_clock, check_port, check_user
     from drpwatch.doctor.places import check_output, check_state, check_watch_root
 
     path = path or find_default()
-    config = Config()
+    config = load_config(None)
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -118,8 +118,8 @@ def _daemon(config: Config) -> tuple[Check, list[dict[str, Any]]]:
         return fail(
             "daemon", f"{running}, and cannot pick: {reasons}", "the checks here may say why"
         ), sessions
-    if about["notices"]:
-        return warn("daemon", running, "; ".join(about["notices"])), sessions
+    if notices := [*health["notes"], *about["notices"]]:
+        return warn("daemon", running, "; ".join(notices)), sessions
     if about["version"] != __version__:
         return warn("daemon", running, f"restart it to have version {__version__}"), sessions
     return ok("daemon", f"{running}, ready"), sessions

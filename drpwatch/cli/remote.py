@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from drpwatch.cli.client import ControlClient, Json
+from drpwatch import places
+from drpwatch.cli.client import ControlClient, Json, listens
 from drpwatch.errors import UsageError
 
 POLL_S = 0.5
@@ -24,19 +25,21 @@ Socket = Annotated[
     typer.Option(
         "--socket",
         envvar="DRPWATCH_SOCKET",
-        help="Control socket of the daemon; /run/drpwatch/control.sock unless given.",
+        help="Control socket of the daemon; that of your own, else /run/drpwatch/control.sock.",
         show_default=False,
     ),
 ]
 
 
 def connect(socket: Path | None) -> ControlClient:
-    """Return a client of the given socket, or of the default one."""
-    if socket is None:
-        from drpwatch.config import DEFAULT_SOCKET
+    """Return a client of the given socket, of one's own daemon, or, where that does not run, of the host's."""
+    return ControlClient(socket or _usual())
 
-        socket = DEFAULT_SOCKET
-    return ControlClient(socket)
+
+def _usual() -> Path:
+    own, service = places.usual().socket, places.SERVICE.socket
+    # The directory, not the socket: it is there while the service runs, and can be seen by those who may not enter.
+    return own if own == service or listens(own) or not service.parent.exists() else service
 
 
 def absolute(path: Path) -> str:

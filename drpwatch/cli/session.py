@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +25,10 @@ from drpwatch.cli.remote import (
     unix_time,
 )
 from drpwatch.errors import DrpwatchError, SessionError
-from drpwatch.report.handover import extraction_commands
+from drpwatch.report.handover import REPORT, extraction_commands
 from drpwatch.text import printable
+
+_REPORT_WITHIN_S = 20.0
 
 app = typer.Typer(help="Start, watch, change and stop sessions of the running daemon.", no_args_is_help=True)
 for name, command in changes.COMMANDS.items():
@@ -90,7 +93,9 @@ def start(
     }
     # What was not given is left out: the daemon knows its own defaults.
     request = {key: value for key, value in given.items() if value is not None}
-    print_view(connect(socket).start(request), as_json, views.print_understood)
+    client = connect(socket)
+    view = client.start(request)
+    print_view(view, as_json, lambda view: views.print_understood(view, client.daemon()))
 
 
 @app.command()
@@ -104,9 +109,11 @@ def stop(
 ) -> None:
     """Take no new micrographs, finish those that are there, and complete the session."""
     client = connect(socket)
+    earlier = _report_mark(client.session(name)) if wait else None
     view = client.change(name, "stop")
     if wait:
         view = _wait_for_the_end(client, view)
+        _wait_for_the_report(view, earlier)
     print_view(view, as_json, _print_end)
 
 
@@ -166,6 +173,8 @@ def _print_end(view: Json) -> None:
         f"{counts['picked']} micrographs with {view['picks']} picks, {counts['failed']} failed"
     )
     print(printable(extraction_commands(views.handover(view)), keep="\n"))
+    if view["state"] == "completed":
+        print(printable(f"\nWhat came of the session: {Path(view['out_dir'], REPORT)}"))
 
 
 def _print_all(view: Json) -> None:
@@ -196,3 +205,18 @@ def _wait_for_the_end(client: ControlClient, view: Json) -> Json:
     if view["state"] != "completed":
         raise SessionError(f"session {name} is {view['state']} again: somebody else changed it")
     return view
+
+
+def _wait_for_the_report(view: Json, earlier: int | None) -> None:
+    """Return once there is another report than the earlier one, or it clearly does not come, such as to a full disk."""
+    until = time.monotonic() + _REPORT_WITHIN_S
+    while os.path.isdir(view["out_dir"]) and time.monotonic() < until and _report_mark(view) == earlier:
+        time.sleep(remote.POLL_S)
+
+
+def _report_mark(view: Json) -> int | None:
+    """Return what tells the report of a session from earlier ones; None if there is none."""
+    try:
+        return Path(view["out_dir"], REPORT).stat().st_mtime_ns
+    except OSError:
+        return None

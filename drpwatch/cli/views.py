@@ -12,6 +12,7 @@ LIST_HEADER = (
     *("PER HOUR", "LAST", "WATCHES"),
 )
 LIST_NUMBERS = LIST_HEADER[2:8]
+_GB = 1e9
 
 
 def print_list(views: list[Json]) -> None:
@@ -37,14 +38,42 @@ def list_row(view: Json) -> tuple[str, ...]:
     )
 
 
+def device_line(device: Json) -> str:
+    """Return a picking device in one line; why it is not ready is told by whoever tells reasons."""
+    state = (
+        "not ready" if device["not_ready"] else "released, nothing to pick" if device["released"] else "ready"
+    )
+    memory, tile_px = device["memory_bytes"], device["tile_px"]
+    parts = [f"{printable(device['name'] or 'no device yet')}: {state}"]
+    if memory and not device["released"]:
+        used = memory["total"] - memory["free"]
+        parts.append(
+            f"{used / _GB:.1f} of {memory['total'] / _GB:.1f} GB used, {memory['reserved'] / _GB:.1f} of it by drpwatch"
+        )
+    if tile_px:
+        parts.append(f"tiles of {tile_px} px")
+    return ", ".join(parts)
+
+
+def print_daemon(daemon: Json) -> None:
+    """Print what picks, and where the page is."""
+    if fields := _of_daemon(daemon):
+        print_fields(fields)
+
+
+def _of_daemon(daemon: Json) -> list[tuple[str, str]]:
+    fields = [("device", device_line(device)) for device in daemon["devices"]]
+    return fields if daemon["page"] is None else [*fields, ("page", daemon["page"])]
+
+
 def print_notices(notices: list[str]) -> None:
     """Print what somebody should know about the daemon itself."""
     for notice in notices:
         print(f"  ! {printable(notice)}")
 
 
-def print_understood(view: Json) -> None:
-    """Print what the session watches, looks for and writes."""
+def print_understood(view: Json, daemon: Json | None = None) -> None:
+    """Print what the session watches, looks for and writes, and what picks it."""
     print(f"session {view['name']}: {view['state']}")
     outputs = view["outputs"] or [view["out_dir"]]
     print_fields(
@@ -53,6 +82,7 @@ def print_understood(view: Json) -> None:
             *_params(view),
             ("names", f"{view['micrograph_prefix']}PATH below the watched directory"),
             *(("writes" if i == 0 else "", path) for i, path in enumerate(outputs)),
+            *([] if daemon is None else _of_daemon(daemon)),
         ]
     )
     print_problems(view)

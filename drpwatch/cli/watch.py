@@ -59,13 +59,15 @@ def _ask(client: ControlClient, name: str | None) -> Snapshot:
     """
     from drpwatch.cli.dashboard import Snapshot
 
-    sessions = client.sessions()
+    sessions, health = client.sessions(), client.health()
     chosen = name or _newest_at_work(sessions)
     return Snapshot(
         at=time.time(),
         sessions=tuple(sessions),
         detail=None if chosen is None else client.session(chosen),
-        not_ready=tuple(client.health()["reasons"]),
+        not_ready=tuple(health["reasons"]),
+        notes=tuple(health["notes"]),
+        daemon=client.daemon(),
     )
 
 
@@ -104,8 +106,10 @@ def _show(snapshots: Iterator[Snapshot]) -> None:
 
 def _print_once(shown: Snapshot) -> None:
     views.print_list(list(shown.sessions))
-    for reason in shown.not_ready:
+    for reason in (*shown.not_ready, *shown.notes):
         print(f"  ! {printable(reason)}")
+    if shown.daemon is not None:
+        views.print_daemon(shown.daemon)
     if shown.detail is not None:
         print()
         views.print_session(shown.detail)

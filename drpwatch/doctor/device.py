@@ -1,4 +1,4 @@
-"""The picking device, its driver and memory, and the weights."""
+"""The picking devices, their driver and memory, and the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ROOM_BYTES = 4e9
 def check_device(config: Pick) -> Iterator[Check]:
     """Check what picks: driver, device and memory."""
     nodes = sorted(NODES.glob("nvidia[0-9]*"))
-    if nodes or config.device.startswith("cuda"):
+    names = dict.fromkeys(config.picking_devices)
+    if nodes or any(name.startswith("cuda") for name in names):
         yield _driver()
         closed = [str(node) for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
         if closed:
@@ -29,15 +30,21 @@ def check_device(config: Pick) -> Iterator[Check]:
                 f"no permission to use {', '.join(closed)}",
                 "add the daemon's user to the group that owns them (often video or render)",
             )
+    for name in names:
+        yield from _check_one(name, config.cpu_threads, f" {name}" if len(names) > 1 else "")
+
+
+def _check_one(name: str, threads: int, which: str) -> Iterator[Check]:
+    """Check one device; `which` tells it apart from others in the names of checks."""
     import torch
 
     from drpwatch.pick.device import memory_bytes, resolve
 
     try:
-        device = resolve(config.device, config.cpu_threads)
+        device = resolve(name, threads)
     except DeviceNotReady as error:
         yield fail(
-            "device",
+            f"device{which}",
             str(error),
             "look at nvidia-smi and dmesg (Xid); a driver that was upgraded needs a reboot;"
             ' pick.device = "cpu" picks without a GPU',
@@ -45,13 +52,13 @@ def check_device(config: Pick) -> Iterator[Check]:
         return
     if device.type == "cpu":
         found = f"CPU, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-        yield ok("device", f"{found}; this machine has no GPU" if config.device == "auto" else found)
+        yield ok(f"device{which}", f"{found}; this machine has no GPU" if name == "auto" else found)
         return
     yield ok(
-        "device",
+        f"device{which}",
         f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}",
     )
-    yield _memory(**memory_bytes(device))
+    yield _memory(which, **memory_bytes(device))
 
 
 def _driver() -> Check:
@@ -67,12 +74,14 @@ def _driver() -> Check:
     return ok("driver", f"NVIDIA {match[0]}" if match else text.splitlines()[0])
 
 
-def _memory(free: int, total: int, **_: int) -> Check:
+def _memory(which: str, free: int, total: int, **_: int) -> Check:
     found = f"{gigabytes(free)} of {gigabytes(total)} are free"
     if free >= ROOM_BYTES:
-        return ok("device memory", found)
+        return ok(f"device{which} memory", found)
     return warn(
-        "device memory", found, "nvidia-smi names who uses it; motion correction may be better on another GPU"
+        f"device{which} memory",
+        found,
+        "nvidia-smi names who uses it; motion correction may be better on another GPU",
     )
 
 

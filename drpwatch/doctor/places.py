@@ -60,7 +60,11 @@ def _journal(path: Path) -> Check:
     try:
         schema.check(path)
     except (JournalError, OutputError) as error:
-        return fail("journal", str(error), "README tells what to do about each, under 'As a service'")
+        return fail(
+            "journal",
+            str(error),
+            "README tells what to do about each, under 'When the journal is damaged or lost'",
+        )
     return ok("journal", f"{path} is whole" if path.exists() else f"{path} will be made at the first start")
 
 

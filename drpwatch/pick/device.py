@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     torch.set_flush_denormal(True)  # trained weights hold denormals, which make a CPU ten times slower
     if device == "cpu":
         return torch.device("cpu")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the numbers that nvidia-smi gives to GPUs
     if torch.version.cuda is None:
         raise DeviceNotReady(
             f'device "{device}": this PyTorch is built without CUDA; install a CUDA build or set "cpu"'
@@ -48,6 +50,12 @@ def resolve(device: str, threads: int = 0) -> torch.device:
     except RuntimeError as error:
         raise DeviceNotReady(f'device "{device}": {first_line(error)}') from error
     return torch.device(device)
+
+
+def settle_on(device: torch.device) -> None:
+    """Make a GPU the one that this thread's work goes to where no other is named."""
+    if device.index is not None:
+        torch.cuda.set_device(device)
 
 
 @contextmanager
@@ -119,9 +127,37 @@ def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
     return arrays
 
 
+def plain(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), as it comes."""
+    return np.empty(size_bytes, np.uint8)
+
+
+def page_locked(size_bytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host, (n,), from which a GPU can be uploaded to beside all else.
+
+    Raises
+    ------
+    DeviceNotReady
+        There is none.
+    """
+    try:
+        return np.asarray(torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True).numpy())
+    except RuntimeError as error:
+        raise DeviceNotReady(
+            f"{size_bytes / 2**20:.0f} MiB of page-locked memory: {first_line(error)}"
+        ) from error
+
+
 def release() -> None:
     """Give memory that no tensor uses any more back to the device."""
     torch.cuda.empty_cache()
+
+
+def name_of(device: torch.device) -> str:
+    """Return what people call a device."""
+    if device.type == "cpu":
+        return f"CPU, {torch.get_num_threads()} threads"
+    return str(torch.cuda.get_device_name(device))
 
 
 def memory_bytes(device: torch.device) -> dict[str, int]:

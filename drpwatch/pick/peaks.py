@@ -28,11 +28,13 @@ Particles side by side are 1.15. Noise, with next to nothing for a least height,
 """
 PEAKS_STEP = 256
 """A fixed number of peaks is a multiple of it: a whole number of batches."""
+MOST_PEAKS = 16_384
+"""No larger number is fixed: all distances between them are looked at. That is a working image of 1,600 px."""
 
 _REACH = 1.5  # diameters; saddles are looked for between peaks that are no farther apart
 _PAIRS_PER_PEAK = 16  # where their number is fixed; noise has 3.2
 _STEPS = 10  # between two peaks, at which the way is looked at
-_ROWS = 512  # of a matrix of distances at a time
+_DISTANCES = 1 << 22  # of a matrix of all, at a time
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -193,8 +195,7 @@ def _fixed_near(
     number = torch.arange(k, device=place.device)
     there = height > -torch.inf
     found = torch.zeros((), dtype=torch.int64, device=place.device)
-    for first in range(0, k, _ROWS):
-        rows = number[first : first + _ROWS]
+    for rows in torch.split(number, max(1, _DISTANCES // k)):
         apart = (place[rows][:, None] - place[None]).square().sum(dim=2)  # (rows, k)
         near = (apart <= reach_px**2) & (number < rows[:, None]) & there[rows][:, None]
         slot = (near.flatten().cumsum(0) + found - 1).view(near.shape)

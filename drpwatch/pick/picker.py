@@ -8,7 +8,7 @@ turns out a candidate, and the shape in which tiles and patches are run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,10 +20,27 @@ import torch.nn.functional as F
 from drpwatch.micrograph import SCORE_FLOOR, PickParams, Picks, Pictures
 from drpwatch.pick import precision as precisions
 from drpwatch.pick import scene
-from drpwatch.pick.device import exact_arithmetic, faults, memory_bytes, on_host, resolve
+from drpwatch.pick.device import (
+    exact_arithmetic,
+    faults,
+    memory_bytes,
+    name_of,
+    on_host,
+    page_locked,
+    plain,
+    release,
+    resolve,
+)
 from drpwatch.pick.field import Background, noise_twin, power_spectrum, twin_phases, twin_shape
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
-from drpwatch.pick.peaks import Candidates, find_candidates, find_peaks, most_peaks, standing_out
+from drpwatch.pick.peaks import (
+    MOST_PEAKS,
+    Candidates,
+    find_candidates,
+    find_peaks,
+    most_peaks,
+    standing_out,
+)
 from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
 from drpwatch.pick.precision import DTYPES, Precision, Wanted
 from drpwatch.pick.preprocess import Bounds, PreparedImage, prepare
@@ -49,7 +66,8 @@ class Uploaded:
     def wait(self) -> None:
         """Return when nothing is read any more from where they came from."""
         if self.arrived is not None:
-            self.arrived.synchronize()
+            with faults():
+                self.arrived.synchronize()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,13 +107,20 @@ class Picker:
         """The numbers in which detector and classifier compute."""
         self.imprecise: str | None = None
         """Why they are not of half the bits, where that was wanted."""
+        self.uploads_beside = device.type == "cuda"
+        """Whether an upload goes on while the device computes."""
+        self.host_memory: Callable[[int], npt.NDArray[np.uint8]] = (
+            page_locked if device.type == "cuda" else plain
+        )
+        """Allocates memory, (n,), from which uploads are quickest; raises DeviceNotReady where there is none of it."""
         self._at_once = device.type == "cuda"  # all for the device before a word from it
         if device.type == "cuda":
             exact_arithmetic()
             self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.weights = weights  # its networks lie on the device from here on
+        self.weights = weights  # its detector and classifier lie on the device from here on
         self.info = weights.info
         self.weights_sha256 = weights.sha256
+        self.device_name = name_of(device)
         self.default_threshold = weights.info.threshold
         kind = DTYPES[precision]
         self._detector = fused(weights.detector.to(device)).to(kind)
@@ -127,14 +152,22 @@ class Picker:
         """
         target = resolve(device, threads)
         with faults():
-            weights = load_weights(find(model))
-            picker = cls(weights, target)
-            for kind in precisions.candidates(precision, target):
-                quick = cls(weights, target, kind)
-                picker.imprecise = precisions.disagreement(picker.pick_scene, quick.pick_scene)
-                if picker.imprecise is None:
-                    return quick
+            picker = cls._in_precision(load_weights(find(model)), target, precision)
+            if target.type == "cuda":
+                picker.pick_scene(scene.picture(0, 0.5))  # all is run once in the shape that it will have
+                release()  # what it took to find the quickest way
             return picker
+
+    @classmethod
+    def _in_precision(cls, weights: Weights, device: torch.device, precision: Wanted) -> Self:
+        """Return a picker that computes as quickly as the picks allow."""
+        picker = cls(weights, device)
+        for kind in precisions.candidates(precision, device):
+            quick = cls(weights, device, kind)
+            picker.imprecise = precisions.disagreement(picker.pick_scene, quick.pick_scene)
+            if picker.imprecise is None:
+                return quick
+        return picker
 
     def pick(self, pixels: npt.NDArray[Any], pixel_size_yx: tuple[float, float], params: PickParams) -> Picks:
         """Pick one micrograph, (h, w) of any real type.
@@ -190,7 +223,9 @@ class Picker:
     def choose(self, candidate_map: CandidateMap) -> Picks:
         """Find the peaks, let the classifier judge them, and score them."""
         with faults(), torch.inference_mode():
-            seen = self._see_at_once(candidate_map) if self._at_once else self._see_in_turn(candidate_map)
+            k = most_peaks(candidate_map.distance_map.shape, candidate_map.prepared.diameter_px)
+            at_once = self._at_once and k <= MOST_PEAKS
+            seen = self._see_at_once(candidate_map) if at_once else self._see_in_turn(candidate_map)
             x = features(seen.found, seen.odds)
             if self._field_judge is not None and seen.background is not None:
                 x[:, 4] = field_log_odds(self._field_judge, x, seen.background)

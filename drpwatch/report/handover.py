@@ -11,6 +11,9 @@ from dataclasses import dataclass
 _BOX_DIAMETERS = 1.5
 _BACKGROUND_RADIUS_BOXES = 0.375
 
+REPORT = "report.html"
+"""The report of a completed session, in its output directory."""
+
 MICROGRAPHS_STAR = "CtfFind/job003/micrographs_ctf.star"
 
 
@@ -37,17 +40,20 @@ class Step:
 
 def steps(of: Handover) -> tuple[Step, ...]:
     """Return what extracts the particles in RELION 4 and 5, RELION 3.1 and cryoSPARC."""
+    project = _project(of)
     out = of.out_dir.rstrip("/")
+    within = out.removeprefix(f"{project}/") if project else out  # RELION likes paths below its project
     return (
         Step(
             "RELION 4 and 5",
-            "in the project's directory (in the GUI: Extract, Input coordinates = the autopick.star)",
-            _relion(of, f"--coord_list {shlex.quote(f'{out}/autopick.star')}"),
+            f"in the project's directory{project and f', {project}'}"
+            " (in the GUI: Extract, Input coordinates = the autopick.star)",
+            _relion(of, f"--coord_list {shlex.quote(f'{within}/autopick.star')}"),
         ),
         Step(
             "RELION 3.1",
-            "",
-            _relion(of, f"--coord_dir {shlex.quote(f'{out}/')} --coord_suffix _autopick.star"),
+            "in the same directory",
+            _relion(of, f"--coord_dir {shlex.quote(f'{within}/')} --coord_suffix _autopick.star"),
         ),
         Step(
             "cryoSPARC",
@@ -85,6 +91,12 @@ def names_note(of: Handover) -> str:
         "rlnMicrographName in your\nmicrographs STAR must be the same. If it has more in front, such as "
         "MotionCorr/job002/, start the session\nwith --micrograph-prefix MotionCorr/job002/"
     )
+
+
+def _project(of: Handover) -> str:
+    """Return the directory that names in the files begin in; empty where it cannot be told."""
+    root, prefix = of.watch_root.rstrip("/"), of.micrograph_prefix.strip("/")
+    return root.removesuffix(f"/{prefix}") if prefix and root.endswith(f"/{prefix}") else ""
 
 
 def _relion(of: Handover, coordinates: str) -> str:

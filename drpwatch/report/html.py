@@ -33,7 +33,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequenc
         f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
         for row in rows
     )
-    return f"<div class=table><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class=table tabindex=0><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def figures(values: Iterable[tuple[str, str, str]]) -> str:

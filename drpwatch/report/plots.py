@@ -9,6 +9,7 @@ from drpwatch.report.facts import Facts
 
 _BINS = 40
 _MOST_STRIPS = 300
+_MANY_STRIPS = 12  # more of them go side by side
 _CELL_PX = 9
 
 
@@ -112,4 +113,7 @@ def directories(facts: Facts) -> str:
         f'<span class=key style="background: rgb{strips.NONE_RGB}"></span>none'
         f'<span class=key style="background: rgb{strips.FAILED_RGB}"></span>failed</p>'
     )
-    return html.section("Picks by directory", legend, "<div class=strips>", *rows, "</div>", rest, long=True)
+    many = " many" if len(rows) > _MANY_STRIPS else ""
+    return html.section(
+        "Picks by directory", legend, f'<div class="strips{many}">', *rows, "</div>", rest, long=True
+    )

@@ -20,6 +20,7 @@ class Wellness:
 
     healthy: bool
     reasons: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def _add_probes(app: FastAPI, control: Control, metrics: MetricsSource) -> None:
 
 
 def _answer_probe(health: Health) -> JSONResponse:
-    body = answers.Wellness(health.healthy, health.reasons)
+    body = answers.Wellness(health.healthy, health.reasons, health.notes)
     return JSONResponse(asdict(body), status_code=200 if health.healthy else 503)
 
 

@@ -152,7 +152,7 @@ class Batch:
         """
         give_up = threading.Event()
         try:
-            for read in read_ahead(self._session.spec.watch_root, self.todo, give_up):
+            for read in read_ahead(self._session.spec.watch_root, self.todo, give_up, picker.host_memory):
                 yield self._one(read, picker, shield)
         finally:
             give_up.set()

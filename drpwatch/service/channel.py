@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from drpwatch.errors import DeviceNotReady
+
 T = TypeVar("T")
 
 _POLL_S = 0.2  # how late a wait notices that it should end
@@ -37,6 +39,14 @@ class Channel(Generic[T]):
             return True
         return False
 
+    def offer(self, item: T) -> bool:
+        """Put an item in if there is a place now."""
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            return False
+        return True
+
     def get(self, timeout_s: float = _POLL_S) -> T | None:
         """Return the next item, None if none comes in time."""
         try:
@@ -50,17 +60,50 @@ class Channel(Generic[T]):
         return self._queue.qsize()
 
 
+Buffer = npt.NDArray[np.uint8]
+Allocate = Callable[[int], Buffer]
+
+
+def _plain(size_bytes: int) -> Buffer:
+    """Return memory as it comes."""
+    return np.empty(size_bytes, np.uint8)
+
+
 class Buffers:
     """A fixed number of byte buffers that are used again and again, so that memory stays flat."""
 
     def __init__(self, count: int) -> None:
-        self._free: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8) for _ in range(count)]
+        self._free: list[Buffer] = [_plain(0) for _ in range(count)]
         self._surplus = 0  # to be dropped once they are given back
         self._returned = threading.Condition()
+        self._allocate: Allocate = _plain
+        self._asked: Allocate = _plain
+        self._tell: Callable[[str], None] = lambda _: None
+        self._outdated: list[Buffer] = []  # in use, and allocated otherwise than it is done now
+        self._used: list[Buffer] = []
+
+    def allocate_by(self, allocate: Allocate, tell: Callable[[str], None]) -> None:
+        """Allocate this way from now on, and let go of buffers of before as they come back.
+
+        Parameters
+        ----------
+        allocate
+            Returns memory, (n,); raises DeviceNotReady where there is none of its kind: then usual memory is taken
+            from then on.
+        tell
+            Called with the reason.
+        """
+        with self._returned:
+            if allocate == self._asked:
+                return
+            self._asked = self._allocate = allocate
+            self._tell = tell
+            self._free = [_plain(0) for _ in self._free]
+            self._outdated = list(self._used)
 
     def take(
         self, size_bytes: int, give_up: threading.Event, beat: Callable[[], None] = _silent
-    ) -> npt.NDArray[np.uint8] | None:
+    ) -> Buffer | None:
         """Wait for a buffer of at least this size, (n,), beating; None once `give_up` is set.
 
         Raises
@@ -76,24 +119,37 @@ class Buffers:
                 self._returned.wait(_POLL_S)
             fitting = [n for n, buffer in enumerate(self._free) if buffer.size >= size_bytes]
             if fitting:
-                return self._free.pop(fitting[0])
-            larger = np.empty(size_bytes, np.uint8)
-            del self._free[0]  # after it is sure that there is another in its place
-            return larger
+                taken = self._free.pop(fitting[0])
+            else:
+                taken = self._larger(size_bytes)
+                del self._free[0]  # after it is sure that there is another in its place
+            self._used.append(taken)
+            return taken
 
-    def give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
+    def _larger(self, size_bytes: int) -> Buffer:
+        try:
+            return self._allocate(size_bytes)
+        except DeviceNotReady as error:
+            self._tell(str(error))
+            self._allocate = _plain
+            return _plain(size_bytes)
+
+    def give_back(self, buffer: Buffer) -> None:
         """Return a buffer; nobody may look at it any more."""
         with self._returned:
+            self._used = [one for one in self._used if one is not buffer]
+            outdated = [one for one in self._outdated if one is not buffer]
             if self._surplus:
                 self._surplus -= 1
-                return
-            self._free.append(buffer)
-            self._returned.notify()
+            else:
+                self._free.append(buffer if len(outdated) == len(self._outdated) else _plain(0))
+                self._returned.notify()
+            self._outdated = outdated
 
     def grow(self) -> None:
         """Have one buffer more."""
         with self._returned:
-            self._free.append(np.empty(0, np.uint8))
+            self._free.append(_plain(0))
             self._returned.notify()
 
     def shrink(self) -> None:

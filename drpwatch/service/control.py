@@ -130,11 +130,24 @@ class Repicked:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A picking device, as its thread saw it last."""
+
+    name: str | None  # None until it could be used for the first time
+    not_ready: str | None  # why nothing can be picked on it now; None while it can
+    released: bool  # models are off it, because there is nothing to pick
+    memory_bytes: dict[str, int]  # by kind, see `MEMORY_KINDS` of the metrics; empty for a CPU
+    tile_px: int | None  # in which the last micrograph was picked, and smaller if memory is short
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonView:
     """The daemon itself."""
 
     version: str
     notices: tuple[str, ...] = ()  # what somebody should know of its configuration: one sentence each
+    page: str | None = None  # where a browser on this machine finds the page; None: not served yet
+    devices: tuple[DeviceView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,7 @@ class Health:
     """The answer of a probe: healthy when there is no reason against it."""
 
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what is wrong and does not speak against it
 
     @property
     def healthy(self) -> bool:

@@ -113,7 +113,7 @@ class Daemon:
             if journal is None:
                 return 0
             parts.callback(journal.close)
-            metrics = Metrics()
+            metrics = Metrics(self._settings.config.pick.device_labels)
             journal.on_commit = metrics.journal_commit_seconds.observe
             events = Events()
             publisher = Publisher(metrics, self._clock, events)
@@ -170,6 +170,7 @@ class Daemon:
             daemon.socket.unlink(missing_ok=True)
             raise
         address = remote.getsockname()
+        control.page = _page_address(address[0], address[1])
         servers = [
             Server(
                 build_app(
@@ -193,7 +194,13 @@ class Daemon:
         ]
         for server in servers:
             server.start()
-        log.info("listening", socket=daemon.socket, host=address[0], port=address[1])
+        log.info(
+            "listening",
+            socket=daemon.socket,
+            host=address[0],
+            port=address[1],
+            page=control.page,
+        )
         try:
             yield
         finally:
@@ -234,7 +241,7 @@ class Daemon:
         """Say how it stands: ready once the model is warm, alive while every loop makes progress."""
         if not pipeline.heartbeats.stale(STALE_AFTER_S):
             self._notifier.alive()
-        status = "; ".join((_status(pipeline, journal), *self._settings.notices))
+        status = "; ".join((_status(pipeline, journal), *pipeline.away, *self._settings.notices))
         if not self._ready:
             if pipeline.warmed_up.is_set() and pipeline.recorder.recovered.is_set():
                 self._ready = True
@@ -279,10 +286,16 @@ class Daemon:
             log.warning("state_dir_on_network", state_dir=path, file_system=kind)
 
 
+def _page_address(host: str, port: int) -> str:
+    """Return where people on this machine find the page, as a browser takes it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _status(pipeline: Pipeline, journal: Journal) -> str:
     """Return the line for `systemctl status`."""
-    if pipeline.picking.not_ready is not None:
-        return f"not picking: {pipeline.picking.not_ready}"
+    if pipeline.not_ready is not None:
+        return f"not picking: {pipeline.not_ready}"
     try:
         live = [journal.totals(session.id) for session in journal.sessions(WATCHING)]
     except DrpwatchError as error:

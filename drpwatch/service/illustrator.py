@@ -36,9 +36,8 @@ class Illustrator(Aside):
         return self._config.most_pictures > 0 and self._pictures.depth < _PLACES
 
     def offer(self, ready: ReadyMicrograph, pictures: Pictures) -> None:
-        """Have pictures written soon; where there is no room they are left out. For one thread only."""
-        if self.has_room:
-            self._pictures.put((ready, pictures), self._stop)
+        """Have pictures written soon; where there is no room they are left out."""
+        self._pictures.offer((ready, pictures))
 
     def _run(self) -> None:
         while not self._stop.is_set():

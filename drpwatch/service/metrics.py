@@ -7,6 +7,7 @@ write to its attributes (`metrics.picks.labels(session=name).inc(412)`).
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,7 @@ from prometheus_client import (
 )
 
 import drpwatch
+from drpwatch.config import Pick
 
 OUTCOMES = ("picked", "zero", "failed", "rewritten")
 STAGES = ("read", "prepare", "detect", "choose", "draw", "record")
@@ -36,6 +38,7 @@ LOOPS = ("scanner", "loader", "picker", "recorder")
 ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "picture", "internal")
 MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
 MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
+PRECISIONS = ("float32", "bfloat16", "float16")
 CRASH_KINDS = ("signal", "device", "time_limit", "canary", "killed")
 SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
 
@@ -66,14 +69,21 @@ class Metrics:
     """All metrics of one daemon, in a registry of their own.
 
     Attributes are the metrics, named as on the page without the prefix and the suffix `_total`.
+
+    Parameters
+    ----------
+    devices
+        Labels of the picking devices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, devices: tuple[str, ...] = Pick().device_labels) -> None:
         self.registry = CollectorRegistry()
         self.sessions: set[str] = set()
         """The sessions that have series."""
         self._of_sessions: list[_SessionMetric] = []
-        self._model_names: dict[str, str] = {}  # of the weights shown, by their SHA-256
+        self._models: dict[str, tuple[str, set[str]]] = {}  # by SHA-256: shown name, and devices that have it
+        self._models_lock = threading.Lock()
+        self._devices = devices
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._declare_build()
@@ -86,14 +96,21 @@ class Metrics:
         """Return the page, in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def show_model(self, name: str, sha256: str) -> None:
-        """Show weights as loaded."""
-        self.model_info.labels(name=name, sha256=sha256).set(1)
-        self._model_names[sha256] = name
+    def show_model(self, name: str, sha256: str, device: str) -> None:
+        """Show weights as loaded, by the name under which the first device loaded them."""
+        with self._models_lock:
+            name, devices = self._models.setdefault(sha256, (name, set()))
+            devices.add(device)
+            self.model_info.labels(name=name, sha256=sha256).set(1)
 
-    def forget_model(self, sha256: str) -> None:
-        """Show weights no more: they were unloaded."""
-        self.model_info.remove(self._model_names.pop(sha256), sha256)
+    def forget_model(self, sha256: str, device: str) -> None:
+        """Show weights no more, once every device has unloaded them."""
+        with self._models_lock:
+            name, devices = self._models[sha256]
+            devices.discard(device)
+            if not devices:
+                del self._models[sha256]
+                self.model_info.remove(name, sha256)
 
     def add_session(self, name: str, state: str) -> None:
         """Begin a session's series, each at 0, unless it has them."""
@@ -237,20 +254,7 @@ class Metrics:
             "config_needs_restart",
             "1 if the configuration has values that count after a restart only, else 0.",
         )
-        self.device_ready = self._gauge("device_ready", "1 if the picking device can be used, else 0.")
-        self.device_memory_bytes = self._gauge(
-            "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", kind=MEMORY_KINDS
-        )
-        self.device_released = self._gauge(
-            "device_released", "1 while models are off the device because nothing is to be picked, else 0."
-        )
-        self.tile_px = self._gauge(
-            "tile_px",
-            "Side of the tiles in which the last micrograph was picked: smaller if memory is short.",
-        )
-        self.canary_checks = self._counter(
-            "canary_checks", "Times that the canary was picked, by what came out.", result=("same", "moved")
-        )
+        self._declare_devices(device=self._devices)
         self.crashes = self._counter(
             "crashes",
             "Ends of the daemon that nobody asked for, by kind, of all its lives: killed by a signal, a failing"
@@ -262,6 +266,40 @@ class Metrics:
         )
         self.journal_commit_seconds = self._histogram(
             "journal_commit_seconds", "Time of one durable transaction of the journal.", COMMIT_BUCKETS_S
+        )
+
+    def _declare_devices(self, **devices: tuple[str, ...]) -> None:
+        """Declare what each picking device has for itself."""
+        self.device_ready = self._gauge(
+            "device_ready", "1 if the picking device can be used, else 0.", **devices
+        )
+        self.device_busy_seconds = self._counter(
+            "device_busy_seconds", "Time that picked micrographs were on the picking device.", **devices
+        )
+        self.device_memory_bytes = self._gauge(
+            "device_memory_bytes", "Memory of the picking device; 0 on a CPU.", **devices, kind=MEMORY_KINDS
+        )
+        self.device_released = self._gauge(
+            "device_released",
+            "1 while models are off the device because nothing is to be picked, else 0.",
+            **devices,
+        )
+        self.device_precision = self._gauge(
+            "device_precision",
+            "1 for the numbers in which the model computes that was loaded last, else 0.",
+            **devices,
+            precision=PRECISIONS,
+        )
+        self.tile_px = self._gauge(
+            "tile_px",
+            "Side of the tiles in which the last micrograph was picked: smaller if memory is short.",
+            **devices,
+        )
+        self.canary_checks = self._counter(
+            "canary_checks",
+            "Times that the canary was picked, by what came out.",
+            **devices,
+            result=("same", "moved"),
         )
 
     def _counter(self, name: str, text: str, **labels: tuple[str, ...]) -> Counter:

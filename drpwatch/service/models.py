@@ -18,12 +18,12 @@ from drpwatch.session.records import PinnedWeights
 
 
 class Models:
-    """Loads models onto the configured device; a `PickerFactory`.
+    """Loads models onto the configured devices; a `PickerFactory`.
 
     Parameters
     ----------
     config
-        The device, and its resources.
+        The devices, and their resources.
     store
         Directory of the copies; made when it is needed.
     """
@@ -33,8 +33,8 @@ class Models:
         self._store = store
         self._pinning = threading.Lock()
 
-    def __call__(self, weights_sha256: str) -> Picker:
-        """Load weights that `pin` knows.
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
+        """Load weights that `pin` knows, onto a device that is the calling thread's from then on.
 
         Raises
         ------
@@ -43,12 +43,16 @@ class Models:
         DeviceNotReady
             The device cannot be used now.
         """
+        from drpwatch.pick.device import resolve, settle_on
         from drpwatch.pick.picker import Picker as TorchPicker
 
         copy = self._copy(weights_sha256)
         if not copy.is_file():
             raise WeightsError(f"{copy}: the copy of these weights is gone: give the session its model again")
-        picker = TorchPicker.load(str(copy), self._config.device, self._config.cpu_threads)
+        threads = self._config.cpu_threads
+        target = resolve(self._config.picking_devices[device], threads)
+        settle_on(target)
+        picker = TorchPicker.load(str(copy), str(target), threads, self._config.precision)
         if picker.weights_sha256 != weights_sha256:
             raise WeightsError(
                 f"{copy}: the copy of these weights was changed: give the session its model again"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from drpwatch.errors import DeviceNotReady, DeviceOutOfMemory, UnusableMicrograph
 from drpwatch.micrograph import Outcome, PickParams, Picks, Pictures, ReadyMicrograph
+from drpwatch.service.channel import Allocate
 from drpwatch.service.tiles import TileSizes
 from drpwatch.session.records import PinnedWeights
 
@@ -36,8 +37,24 @@ class Picker(Protocol):
     """
 
     weights_sha256: str
+    device_name: str
+    """What people call the device."""
     tile_sizes_px: tuple[int, ...]
     """In which tiles the detector can run, the usual ones first, then smaller ones; with the same picks."""
+    uploads_beside: bool
+    """Whether an upload goes on while the device computes."""
+    host_memory: Allocate
+    """Allocates memory, (n,), from which uploads are quickest; raises DeviceNotReady where there is none of it.
+
+    From any thread, and whether or not the model is still loaded.
+    """
+    imprecise: str | None
+    """Why the networks do not compute in half precision, where that was wanted."""
+
+    @property
+    def precision(self) -> str:
+        """The numbers in which the networks compute."""
+        ...
 
     def upload(self, pixels: npt.NDArray[Any]) -> Uploaded:
         """Begin to bring (h, w) pixels to the device."""
@@ -67,8 +84,11 @@ class Picker(Protocol):
 class PickerFactory(Protocol):
     """Where pickers come from; a fake one keeps tests away from torch."""
 
-    def __call__(self, weights_sha256: str) -> Picker:
-        """Load weights that were pinned; raises WeightsError or DeviceNotReady."""
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
+        """Load weights that were pinned, onto a device; raises WeightsError or DeviceNotReady.
+
+        Called in the device's picking thread; `device` counts from 0 those that are configured.
+        """
         ...
 
     def pin(self, model: str) -> PinnedWeights:
@@ -109,20 +129,24 @@ def pick_in_steps(
         The device cannot be used, now or any more.
     """
     kind = picker.weights_sha256, ready.header.shape_yx
-    while True:
-        tile_px = tiles.of(kind, picker.tile_sizes_px)
-        try:
-            outcome = _in_tiles(picker, ready, uploaded or picker.upload(pixels), read_s, tile_px, beat, draw)
-        except DeviceOutOfMemory as error:
-            reason = str(error)
-        else:
-            tiles.worked(kind)
-            return outcome
-        # Here, where no traceback holds what was on the device.
-        uploaded = None
-        beat()
-        if not tiles.failed(kind, picker.tile_sizes_px, reason):
-            _give_up(picker, tile_px, reason)
+    try:
+        while True:
+            tile_px = tiles.of(kind, picker.tile_sizes_px)
+            try:
+                uploaded = uploaded or picker.upload(pixels)
+                outcome = _in_tiles(picker, ready, uploaded, read_s, tile_px, beat, draw)
+            except DeviceOutOfMemory as error:
+                reason = str(error)
+            else:
+                tiles.worked(kind)
+                return outcome
+            # Here, where no traceback holds what was on the device.
+            beat()
+            if not tiles.failed(kind, picker.tile_sizes_px, reason):
+                _give_up(picker, tile_px, reason)
+    finally:
+        if uploaded is not None:
+            uploaded.wait()
 
 
 def _in_tiles(
@@ -138,18 +162,15 @@ def _in_tiles(
     seconds = {"read": read_s}
     pixel_size_yx = ready.params.pixel_size_yx(ready.header)
     started = time.perf_counter()
-    try:
-        prepared = picker.prepare(uploaded, pixel_size_yx, ready.params)
-        seconds["prepare"] = -started + (started := time.perf_counter())
-        candidate_map = picker.detect(prepared, ready.params, tile_px)
-        beat()
-        seconds["detect"] = -started + (started := time.perf_counter())
-        picks = picker.choose(candidate_map)
-        seconds["choose"] = -started + (started := time.perf_counter())
-        if draw(uploaded, prepared):
-            seconds["draw"] = time.perf_counter() - started
-    finally:
-        uploaded.wait()
+    prepared = picker.prepare(uploaded, pixel_size_yx, ready.params)
+    seconds["prepare"] = -started + (started := time.perf_counter())
+    candidate_map = picker.detect(prepared, ready.params, tile_px)
+    beat()
+    seconds["detect"] = -started + (started := time.perf_counter())
+    picks = picker.choose(candidate_map)
+    seconds["choose"] = -started + (started := time.perf_counter())
+    if draw(uploaded, prepared):
+        seconds["draw"] = time.perf_counter() - started
     return Outcome(ready, picks, seconds=seconds)
 
 

@@ -1,9 +1,9 @@
 """The pipeline: the threads of all stages, what connects them, and their common end.
 
-    scanner ──journal──> loaders ──loaded──> picker ──outcomes──> recorder ──journal, outputs
+    scanner ──journal──> loaders ──loaded──> pickers ──outcomes──> recorder ──journal, outputs
 
 The backlog is in the journal; between the stages there are a few places only. Stopping goes with the
-stream: nothing new is found or read, then the picker ends, then the recorder, within a time limit.
+stream: nothing new is found or read, then the pickers end, then the recorder, within a time limit.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from drpwatch.config import Config
+from drpwatch.config import Config, Pick
 from drpwatch.errors import DeviceFault, JournalError, OutputError, PickingHangs, SessionError
 from drpwatch.micrograph import Outcome
 from drpwatch.service.channel import Buffers, Channel
 from drpwatch.service.clock import Clock
-from drpwatch.service.device import Device
+from drpwatch.service.control import DeviceView
+from drpwatch.service.device import Device, Pins
+from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.dispatch import Dispatcher
 from drpwatch.service.flight import Flight, TimeLimit
 from drpwatch.service.heartbeats import Heartbeats
@@ -26,7 +28,7 @@ from drpwatch.service.illustrator import Illustrator
 from drpwatch.service.levels import SessionLevels
 from drpwatch.service.loader import Loaded, Loader
 from drpwatch.service.metrics import LOOPS
-from drpwatch.service.pickers import PickerFactory
+from drpwatch.service.pickers import Picker, PickerFactory
 from drpwatch.service.picking import LOOP as PICKER
 from drpwatch.service.picking import Picking
 from drpwatch.service.publish import Publisher
@@ -39,7 +41,6 @@ from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 
 _OUTCOMES = 8  # picks are small
 _FAILED_STOP_S = 5.0  # for threads that have nothing to finish
-_LOADED = 2  # one that is picked next, and one behind it
 
 
 class Pipeline:
@@ -50,7 +51,7 @@ class Pipeline:
     journal
         Open; the pipeline does not close it.
     factory
-        Where pickers come from; called in the picking thread only.
+        Where pickers come from; called in the picking threads only.
     """
 
     def __init__(
@@ -71,42 +72,61 @@ class Pipeline:
         """The error by which a stage ended: the daemon has to end too."""
         self.on_failure: Callable[[], None] = lambda: None
         self.warmed_up = threading.Event()
-        """Set once the configured model is on its device."""
+        """Set once the configured model is on a device."""
         self._stop, self._abandon = threading.Event(), threading.Event()
-        self._loaders_done, self._picker_done = threading.Event(), threading.Event()
-        self._loaded: Channel[Loaded] = Channel(_LOADED)
+        self._loaders_done, self._pickers_done = threading.Event(), threading.Event()
+        devices = config.pick.device_labels
+        self._loaded: Channel[Loaded] = Channel(len(devices) + 1)  # the next of each, and one behind
         self._outcomes: Channel[Outcome] = Channel(_OUTCOMES)
-        # One for each loader and each place between, and one under the picker's hands.
-        self._in_hand = config.pick.loaders + _LOADED + 1
+        # One for each loader and each place between; and each picker has one under its hands, and the next.
+        self._in_hand = config.pick.loaders + self._loaded.capacity + 2 * len(devices)
         self._buffers = Buffers(self._in_hand)
         self.dispatcher = Dispatcher(journal, config.pick.newest_first_beyond)
         self.idleness = Idleness(journal, config.session, publisher, clock)
         self.scanner = Scanner(journal, config.watch, self.dispatcher, publisher, self.heartbeats, clock)
         self.recorder = Recorder(journal, self._outcomes, self.dispatcher, publisher, self.heartbeats, clock)
         self._levels = SessionLevels(journal, publisher.metrics, clock, self.idleness.is_idle, self.held_back)
-        self.flight = Flight(journal.path.parent)
-        self._time_limit = TimeLimit(config.pick.time_limit_s)
-        device = Device(
-            factory, config.pick, self.dispatcher, publisher, clock, lambda: self.heartbeats.beat(PICKER)
-        )
+        self.flight = Flight(journal.path.parent, len(devices))
+        self._time_limits = [TimeLimit(config.pick.time_limit_s) for _ in devices]
         self._illustrator = Illustrator(journal, config.page, publisher)
-        self.picking = Picking(
-            device,
-            config.pick.model,
-            self._loaded,
-            self._outcomes,
-            self.dispatcher,
-            self.flight,
-            self._give_back,
-            self._fail_session,
-            self.warmed_up,
-            self._illustrator,
-            publisher,
-            self.heartbeats,
-        )
+        self._pins = Pins(factory)
+        self.pickings = [self._picking(number, config.pick) for number in range(len(devices))]
         self._reads = Reads(clock.monotonic)
         self._loaders = [self._loader(number) for number in range(1, config.pick.loaders + 1)]
         self._threads: list[threading.Thread] = []
+
+    def _picking(self, number: int, config: Pick) -> Picking:
+        """Return what picks on one device; they are numbered from 0."""
+        label, several = config.device_labels[number], len(config.device_labels) > 1
+        name = f"{PICKER}-{label}" if several else PICKER
+        news = DeviceNews(label, self._publisher, is_one_of_several=several)
+        device = Device(
+            number,
+            self.factory,
+            self._pins,
+            config,
+            self.dispatcher,
+            news,
+            self._clock,
+            lambda: self.heartbeats.beat(name),
+        )
+        return Picking(
+            name,
+            device,
+            news,
+            self.flight.seats[number],
+            config.model,
+            self._loaded,
+            self._outcomes,
+            self.dispatcher,
+            lambda: self.not_ready is None,
+            self._give_back,
+            self._fail_session,
+            self._note_warm,
+            self._illustrator,
+            self._publisher,
+            self.heartbeats,
+        )
 
     def _loader(self, number: int) -> Loader:
         return Loader(
@@ -125,8 +145,9 @@ class Pipeline:
     def start(self) -> None:
         """Start all threads, the end of the stream first."""
         self._illustrator.start()
-        self._run("recorder", lambda: self.recorder.run(self._picker_done, self._abandon))
-        self._run("picker", lambda: self.picking.run(self._stop, self._loaders_done, self._abandon))
+        self._run("recorder", lambda: self.recorder.run(self._pickers_done, self._abandon))
+        for picking in self.pickings:
+            self._run(picking.name, self._picking_loop(picking))
         for loader in self._loaders:
             self._run(loader.name, self._loader_loop(loader))
         self._run("scanner", lambda: self.scanner.run(self._stop))
@@ -140,7 +161,8 @@ class Pipeline:
                 quarantined = self._journal.note_crash(crash, self._clock.wall())
                 self._publisher.recalled(crash, words)
                 if quarantined is not None:
-                    self._publisher.rejected(quarantined[0], crash.name or "", quarantined[1])
+                    self._publisher.rejected(quarantined[0], crash.suspects[0].name, quarantined[1])
+            self.flight.suspects = self._journal.suspects()
             for kind, count in self._journal.crashes().items():
                 self._publisher.metrics.crashes.labels(kind=kind).inc(count)
         except (JournalError, OutputError) as error:  # it is worth no more than it tells
@@ -159,17 +181,20 @@ class Pipeline:
                 self._run(other.name, self._loader_loop(other))
 
     def check_time(self) -> None:
-        """Fail where one micrograph is on the device for too long: nothing but a new process frees it."""
-        aboard = self.flight.aboard
-        if self.failure is None and self._time_limit.is_over(aboard, self._clock.monotonic()):
-            assert aboard is not None
-            self._abandon.set()
-            fault = PickingHangs(
-                f"{aboard.session}: {aboard.name} was on the device for more than"
-                f" {self._time_limit.limit_s:g} s (pick.time_limit_s)"
-            )
-            self.flight.fail(fault)
-            self.failure = fault
+        """Fail where one micrograph is on a device for too long: nothing but a new process frees it."""
+        now_s = self._clock.monotonic()
+        for picking, limit in zip(self.pickings, self._time_limits, strict=True):
+            aboard = picking.seat.aboard
+            if limit.is_over(aboard, now_s) and self.failure is None:
+                assert aboard is not None
+                self._abandon.set()
+                sentence = (
+                    f"{aboard.session}: {aboard.name} was on the device for more than"
+                    f" {limit.limit_s:g} s (pick.time_limit_s)"
+                )
+                fault = PickingHangs(picking.news.sentence(sentence))
+                picking.seat.fail(fault)
+                self.failure = fault
 
     def stop(self, within_s: float) -> bool:
         """Finish what is in memory and end all threads; False if some did not end in time."""
@@ -183,12 +208,12 @@ class Pipeline:
         self._join("loader", deadline)
         self._loaders_done.set()
         self._join("picker", deadline)
-        self._picker_done.set()
+        self._pickers_done.set()
         self._join("recorder", deadline)
         self._join("scanner", deadline)
         self._abandon.set()
         if not isinstance(self.failure, DeviceFault):
-            self.flight.end()  # what is still on the device has done nothing wrong
+            self.flight.end()  # what is still on a device has done nothing wrong
         self._illustrator.stop()
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -198,11 +223,31 @@ class Pipeline:
         self.idleness.config = config.session
         self.scanner.configure(config.watch)
 
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing can be picked now; None while one device can be used."""
+        reasons = self._unusable
+        return "; ".join(reasons) if len(reasons) == len(self.pickings) else None
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Why some devices cannot be used while others can, one sentence each."""
+        reasons = self._unusable
+        return reasons if len(reasons) < len(self.pickings) else ()
+
+    @property
+    def _unusable(self) -> tuple[str, ...]:
+        return tuple(reason for one in self.pickings if (reason := one.not_ready) is not None)
+
+    @property
+    def devices(self) -> tuple[DeviceView, ...]:
+        """What picks, for people."""
+        return tuple(one.view for one in self.pickings)
+
     def problems(self, session: str) -> tuple[str, ...]:
         """Return what holds a session up now, one sentence each."""
-        device = (self.picking.not_ready,) if self.picking.not_ready is not None else ()
         reads = self._reads.problems(session)
-        return (*self.scanner.problems(session), *reads, *self.held_back(session), *device)
+        return (*self.scanner.problems(session), *reads, *self.held_back(session), *self._unusable)
 
     def held_back(self, session: str) -> tuple[str, ...]:
         """Return why journal or outputs do not take what there is to record, one sentence each."""
@@ -225,11 +270,16 @@ class Pipeline:
             self.scanner.wake()
         for queue, depth, capacity in (
             ("ready", self.dispatcher.on_way, self._in_hand + _OUTCOMES),
-            ("loaded", self._loaded.depth, _LOADED),
+            ("loaded", self._loaded.depth, self._loaded.capacity),
             ("picked", self._outcomes.depth, _OUTCOMES),
         ):
             metrics.queue_depth.labels(queue=queue).set(depth)
             metrics.queue_capacity.labels(queue=queue).set(capacity)
+
+    def _note_warm(self, picker: Picker) -> None:
+        """From now on micrographs are read into the memory that the device likes best."""
+        self.warmed_up.set()
+        self._buffers.allocate_by(picker.host_memory, self._publisher.not_page_locked)
 
     def _give_back(self, item: Loaded) -> None:
         if item.buffer is not None:
@@ -246,6 +296,9 @@ class Pipeline:
             return
         self._publisher.state(session, SessionState.FAILED, reason)
 
+    def _picking_loop(self, picking: Picking) -> Callable[[], None]:
+        return lambda: picking.run(self._stop, self._loaders_done, self._abandon)
+
     def _loader_loop(self, loader: Loader) -> Callable[[], None]:
         return lambda: loader.run(self._stop, self._abandon)
 
@@ -256,7 +309,7 @@ class Pipeline:
             try:
                 loop()
             except Exception as error:  # noqa: BLE001 - top of a stage thread: the daemon ends with it
-                self.failure = error
+                self.failure = self.failure or error
                 self._abandon.set()
                 self.on_failure()
 

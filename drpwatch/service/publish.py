@@ -26,7 +26,7 @@ class Publisher:
         self._events = events or Events()
         self._clock = clock or Clock()
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, str], str] = {}  # (kind, session) -> the problem told last
+        self._told: dict[tuple[str, str], str] = {}  # (kind, session or device) -> the problem told last
 
     def found(self, session: str, name: str, by: str, *, rewritten: bool) -> None:
         """Tell that a micrograph is whole."""
@@ -88,6 +88,7 @@ class Publisher:
             session=ready.session,
             micrograph=ready.name,
             generation=ready.generation,
+            device=outcome.device,
             seconds={stage: round(duration, 4) for stage, duration in seconds.items()},
         )
         if picks is None:
@@ -115,23 +116,23 @@ class Publisher:
         if session in self.metrics.sessions:
             self.metrics.output_free_bytes.labels(session=session).set(free_bytes)
 
-    def problem(self, kind: str, session: str, sentence: str) -> None:
+    def problem(self, kind: str, session: str, sentence: str, device: str | None = None) -> None:
         """Tell of something that holds work up; the same sentence is logged once until it is over."""
         self.metrics.errors.labels(kind=kind).inc()
         with self._lock:
-            known = self._told.get((kind, session)) == sentence
-            self._told[kind, session] = sentence
+            known = self._told.get((kind, device or session)) == sentence
+            self._told[kind, device or session] = sentence
         if not known:
             self._events.tell("session", session=session or None)
-            log.warning("held_up", kind=kind, session=session or None, reason=sentence)
+            log.warning("held_up", **_about(kind, session, device), reason=sentence)
 
-    def over(self, kind: str, session: str) -> None:
+    def over(self, kind: str, session: str, device: str | None = None) -> None:
         """Tell that what `problem` told of is over."""
         with self._lock:
-            was = self._told.pop((kind, session), None)
+            was = self._told.pop((kind, device or session), None)
         if was is not None:
             self._events.tell("session", session=session or None)
-            log.info("going_on", kind=kind, session=session or None)
+            log.info("going_on", **_about(kind, session, device))
 
     def state(self, session: str, state: str, reason: str | None = None) -> None:
         """Tell that a session is in another state."""
@@ -151,29 +152,27 @@ class Publisher:
             **session.spec.params.as_dict(),
         )
 
-    def out_of_memory(self, tile_px: int, reason: str) -> None:
-        """Tell that the device had too little memory for a micrograph in tiles of some size."""
-        self.metrics.errors.labels(kind="memory").inc()
-        log.warning("out_of_memory", tile_px=tile_px, reason=reason)
-
-    def loaded(self, model: str, weights_sha256: str) -> None:
-        """Tell that a model lies on the device."""
-        self.metrics.show_model(model, weights_sha256)
-        self.metrics.device_released.set(0)
-        log.info("model_loaded", model=model, weights_sha256=weights_sha256)
-
-    def released(self) -> None:
-        """Tell that nothing lies on the device any more, for there is nothing to pick."""
-        self.metrics.device_released.set(1)
-        log.info("device_released")
+    def not_page_locked(self, reason: str) -> None:
+        """Tell that micrographs are read into usual memory, from which uploads take longer."""
+        log.warning("buffers_not_page_locked", reason=reason)
 
     def recalled(self, crash: Crash, words: str) -> None:
         """Tell how the process before this one ended."""
         log.error(
-            "previous_crash", kind=crash.kind, reason=crash.reason, micrograph=crash.name, last_words=words
+            "previous_crash",
+            kind=crash.kind,
+            reason=crash.reason,
+            micrographs=[suspect.name for suspect in crash.suspects],
+            last_words=words,
         )
 
     def crashed(self, loop: str, error: BaseException) -> None:
         """Tell of an error that nobody foresaw, with its traceback."""
         self.metrics.errors.labels(kind="internal").inc()
         log.error("unexpected_error", loop=loop, error=str(error), exc_info=error)
+
+
+def _about(kind: str, session: str, device: str | None) -> dict[str, str | None]:
+    """Return the fields that tell what a problem is about."""
+    about = {"kind": kind, "session": session or None}
+    return about if device is None else {**about, "device": device}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from drpwatch.errors import DrpwatchError, OutputError
+from drpwatch.report.handover import REPORT
 from drpwatch.report.making import make_report
 from drpwatch.service.aside import Aside
 from drpwatch.session import disk
@@ -16,8 +17,6 @@ from drpwatch.session.lifecycle import SessionState
 from drpwatch.session.records import SessionRecord
 
 log = structlog.get_logger(__name__)
-
-REPORT = "report.html"
 
 _LOOK_S = 1.0
 _LATELY_S = 86_400.0  # a session that ended so long before the daemon began needs no report now

@@ -52,6 +52,8 @@ class Sessions:
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
+        self.page: str | None = None
+        """Where the page is served; told by who serves it."""
         self._changing = threading.Lock()  # two starts, or two changes of one session, must see each other
 
     # ---- verbs ----------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Sessions:
 
     def daemon(self) -> DaemonView:
         """Return what there is to know about the daemon itself."""
-        return DaemonView(__version__, self._settings.notices)
+        return DaemonView(__version__, self._settings.notices, self.page, self._pipeline.devices)
 
     def liveness(self) -> Health:
         """Tell whether a restart is needed."""
@@ -209,8 +211,8 @@ class Sessions:
     def readiness(self) -> Health:
         """Tell whether micrographs are being picked and recorded."""
         reasons = list(self.liveness().reasons)
-        if self._pipeline.picking.not_ready is not None:
-            reasons.append(self._pipeline.picking.not_ready)
+        if (not_ready := self._pipeline.not_ready) is not None:
+            reasons.append(not_ready)
         try:
             names = [session.spec.name for session in self._journal.sessions(WATCHING)]
         except DrpwatchError as error:
@@ -219,7 +221,7 @@ class Sessions:
             unreadable = self._pipeline.scanner.unreadable(name)
             reasons += [] if unreadable is None else [unreadable]
             reasons += self._pipeline.held_back(name)
-        return Health(tuple(reasons))
+        return Health(tuple(reasons), self._pipeline.away)
 
     def _view(self, session: SessionRecord) -> SessionView:
         spec = session.spec

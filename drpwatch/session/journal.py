@@ -256,23 +256,33 @@ class Journal(Sources):
     def note_crash(self, crash: Crash, now: float) -> tuple[str, str] | None:
         """Keep how an earlier process ended; a micrograph that may have caused too many of these is failed.
 
+        Not while there are others that may have caused this one: suspects are picked alone from then on.
+
         Returns
         -------
         tuple or None
             Session and reason, where the micrograph was quarantined.
         """
         with self.transaction():
-            found = self._all(
-                "SELECT micrograph.id, session_id, session.name FROM micrograph"
-                " JOIN session ON session.id = session_id"
-                " WHERE micrograph.id = ? AND micrograph.name = ? AND micrograph.state = 'ready'",
-                (crash.micrograph_id, crash.name),
+            found = [
+                row
+                for suspect in crash.suspects
+                for row in self._all(
+                    "SELECT micrograph.id, session_id, session.name FROM micrograph"
+                    " JOIN session ON session.id = session_id"
+                    " WHERE micrograph.id = ? AND micrograph.name = ? AND micrograph.state = 'ready'",
+                    (suspect.micrograph_id, suspect.name),
+                )
+            ]
+            ((number,),) = self._all("SELECT coalesce(max(number), 0) + 1 FROM crash", ())
+            self._db.executemany(
+                "INSERT INTO crash (number, at, kind, reason, micrograph_id) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (number, now, crash.kind, crash.reason, micrograph_id)
+                    for micrograph_id in ([row[0] for row in found] or [None])
+                ],
             )
-            self._db.execute(
-                "INSERT INTO crash (at, kind, reason, micrograph_id) VALUES (?, ?, ?, ?)",
-                (now, crash.kind, crash.reason, crash.micrograph_id if found else None),
-            )
-            if not found:
+            if not found or len(crash.suspects) > 1:
                 return None
             micrograph_id, session_id, session = int(found[0][0]), int(found[0][1]), str(found[0][2])
             counts = self.crashes(micrograph_id)

@@ -22,7 +22,7 @@ happens in between:
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -67,17 +67,20 @@ def unwritable(out_dir: Path, prefix: str, name: str) -> str | None:
 
 
 class SessionOutputs:
-    """Writes the files of one session; used by one thread.
+    """Writes the files of one session; used by one thread, which `beat` hears of after each part of long work.
 
     Every method raises `OutputError` where the disk does not take it now. Then nothing was recorded,
     and the same call can be made again.
     """
 
-    def __init__(self, session: SessionRecord, journal: Journal) -> None:
+    def __init__(
+        self, session: SessionRecord, journal: Journal, beat: Callable[[], None] = lambda: None
+    ) -> None:
         self._session_id = session.id
         self.session = session.spec.name
         self.directory = session.spec.out_dir
         self._journal = journal
+        self._beat = beat
         self._tables = Tables(session, journal)
         self._described: tuple[object, ...] | None = None  # what session.json has, of all that can change
         self._device: int | None = None  # that had the files when they were looked at last
@@ -143,6 +146,7 @@ class SessionOutputs:
         for rows in found:
             with self._explained():
                 self._put(picks_name(rows.name), star.micrograph_picks(rows.yx_px, rows.score))
+            self._beat()
         self._journal.clean_picks_files({rows.micrograph_id: rows.threshold for rows in found})
         return bool(found)
 
@@ -282,7 +286,7 @@ class SessionOutputs:
             disk.remove(self.directory / name)
             self._journal.forget_output(self._session_id, name)
         lengths = {
-            table: disk.write_beside(self.directory / table, self._tables.whole(table, header))
+            table: disk.write_beside(self.directory / table, self._beating(self._tables.whole(table, header)))
             for table, header in headers.items()
         }
         # The files may be older than the journal says: until they are in place they count as dirty.
@@ -290,6 +294,11 @@ class SessionOutputs:
         for table in lengths:
             disk.put_in_place(self.directory / table)
         self._account(lengths, revision, dirty=False)
+
+    def _beating(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        for part in parts:
+            self._beat()
+            yield part
 
     def _describe(self) -> None:
         """Tell beside the files what the session is, as it is now."""

@@ -148,13 +148,20 @@ class CrashKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A micrograph that was on a device when the process ended."""
+
+    micrograph_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Crash:
-    """How an earlier process ended, and what it had on the device then."""
+    """How an earlier process ended, and what it may have died of: with several devices, one of several."""
 
     kind: CrashKind
     reason: str
-    micrograph_id: int | None = None
-    name: str | None = None  # of that micrograph
+    suspects: tuple[Suspect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,10 @@ MIGRATIONS = (
     CREATE INDEX micrograph_by_content ON micrograph (session_id, content) WHERE content IS NOT NULL;
     CREATE INDEX micrograph_by_absence ON micrograph (session_id) WHERE source_missing = 1;
     """,
+    """
+    ALTER TABLE crash ADD COLUMN number INTEGER NOT NULL DEFAULT 0;  -- the same for all micrographs of one crash
+    UPDATE crash SET number = id;
+    """,
 )
 
 

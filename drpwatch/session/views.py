@@ -178,10 +178,20 @@ class Views(Database):
     def crashes(self, micrograph_id: int | None = None) -> Counter[CrashKind]:
         """Count the crashes by kind: all, or those in which a generation of a micrograph was on the device."""
         found = self._all(
-            "SELECT kind, count(*) AS n FROM crash WHERE :id IS NULL OR micrograph_id = :id GROUP BY kind",
+            "SELECT kind, count(DISTINCT number) AS n FROM crash"
+            " WHERE :id IS NULL OR micrograph_id = :id GROUP BY kind",
             {"id": micrograph_id},
         )
         return Counter({CrashKind(row["kind"]): row["n"] for row in found})
+
+    def suspects(self) -> frozenset[int]:
+        """Return the ids of micrographs to be picked that were on a device in a crash."""
+        found = self._all(
+            "SELECT DISTINCT micrograph_id FROM crash"
+            " JOIN micrograph ON micrograph.id = micrograph_id WHERE state = 'ready'",
+            (),
+        )
+        return frozenset(int(row["micrograph_id"]) for row in found)
 
     def count_quarantined(self, session_id: int) -> int:
         """Return how many micrographs of a session are failed by the crash that was one too many."""

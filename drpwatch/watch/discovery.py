@@ -98,7 +98,8 @@ class Discovery:
         self._found_by: dict[str, FoundBy] = {}
         self._looked_s: dict[str, float] = {}
         self._cursor = 0  # where the next slice of finished names begins
-        self._device_with_names: int | None = None
+        self._device: int | None = None  # of the root, when it was last read
+        self._had_names = False  # in this life
         self._absent: set[str] = set()  # finished names that the last full look did not see
         self._missing: set[str] = set()  # those that were told to be gone
         self._failed = False
@@ -138,7 +139,7 @@ class Discovery:
                 self._meet(name, known, "scan")
             for name in self._next_slice(known):
                 self._meet(name, known, "scan")
-            if listing.device == self._device_with_names:  # else it is empty, and may not be mounted
+            if self._had_names:  # else it is empty, and may not be mounted
                 events += self._leave_out(listing, known)
                 events += self._drop_gone(listing)
                 events += self._compare(listing, known)
@@ -177,14 +178,14 @@ class Discovery:
         """Make one pass, and notice a root whose file system was unmounted."""
         self._failed = True
         listing = scan(self.root, self.names)
-        if listing.names:
-            self._device_with_names = listing.device
-        elif self._device_with_names not in (None, listing.device):
+        self._had_names = self._had_names or bool(listing.names)
+        if self._had_names and not listing.names and self._device not in (None, listing.device):
             raise ScanFailed(
                 f"{self.root}: the watch directory is empty and on another file system than before:"
                 " it seems to be unmounted; waiting for it"
             )
         self._failed = False
+        self._device = listing.device
         self.problems = (
             *(
                 printable(f"{self.root}/{directory}: cannot be read ({why})")
@@ -192,7 +193,7 @@ class Discovery:
             ),
             *(f"{self.root}: {sentence}" for sentence in listing.refused),
         )
-        if (known or self._told) and self._device_with_names is None:
+        if (known or self._told) and not self._had_names:
             self.problems += (
                 f"{self.root}: the watch directory is empty, and was not before: if it is not mounted, mount it",
             )
@@ -281,7 +282,10 @@ class Discovery:
         if found_by is not None:
             self._found_by[name] = found_by
         self._looked_s[name] = now_s
-        verdict = self._settler.observe(name, self._probe(self.root / name), now_s)
+        seen = self._probe(self.root / name)
+        if seen.fingerprint is not None:  # hints may have brought it: the disk may go before a scan sees it
+            self._had_names = True
+        verdict = self._settler.observe(name, seen, now_s)
         if isinstance(verdict, Waiting):
             if self._told.get(name) == verdict.reason:
                 return []

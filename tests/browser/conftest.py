@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.rig import Rig
+from tests.support import PATIENCE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
+playwright.expect.set_options(timeout=PATIENCE * 5000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -49,7 +51,7 @@ def visit(browser: playwright.Browser) -> Iterator[Callable[..., playwright.Page
         if allow is not None:
             allowed.append(allow)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE * 10_000)
         page.on(
             "console",
             lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,

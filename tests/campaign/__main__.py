@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=4.0, help="micrographs a second")
     parser.add_argument("--pace", type=float, default=0.7, help="seconds from one fault to the next, mean")
     parser.add_argument("--without", action="append", default=[], help="leave out this kind of fault")
+    parser.add_argument("--devices", type=int, default=1, help="that pick")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--keep", type=Path, help="a new directory for all files; else a temporary one")
     given = parser.parse_args()
@@ -42,6 +43,7 @@ def main() -> int:
         given.rate,
         given.pace,
         frozenset(given.without),
+        given.devices,
         tell,
     )
     result = campaign.run()

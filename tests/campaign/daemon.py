@@ -19,6 +19,8 @@ import numpy as np
 from drpwatch.config import load_config
 from drpwatch.errors import DeviceFault, DeviceNotReady, DeviceOutOfMemory, DrpwatchError
 from drpwatch.micrograph import PickParams, Picks, Pictures
+from drpwatch.pick.device import plain
+from drpwatch.service.channel import Allocate
 from drpwatch.service.clock import Clock
 from drpwatch.service.daemon import run
 from drpwatch.session.records import PinnedWeights
@@ -60,7 +62,7 @@ class Pickers:
 
     faults: Faults
 
-    def __call__(self, weights_sha256: str) -> Picker:
+    def __call__(self, weights_sha256: str, device: int) -> Picker:
         self.check_ready()
         return Picker(self, weights_sha256)
 
@@ -81,7 +83,12 @@ class Picker:
 
     of: Pickers
     weights_sha256: str
+    device_name: str = "faulty device"
     tile_sizes_px: tuple[int, ...] = (256, 64)
+    uploads_beside: bool = True
+    host_memory: Allocate = plain
+    precision: str = "float32"
+    imprecise: str | None = None
 
     def upload(self, pixels: Any) -> FakeUploaded:
         return FakeUploaded(pixels)

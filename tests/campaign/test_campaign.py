@@ -11,11 +11,11 @@ from tests.campaign.supervisor import ROOT, Supervisor
 from tests.support import eventually
 
 
-@pytest.mark.timeout(400)
-def test_nothing_is_lost_doubled_or_torn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("devices", ["1", "2"])
+def test_nothing_is_lost_doubled_or_torn(tmp_path: Path, devices: str) -> None:
     told = tmp_path / "result.json"
     options = "--seed 7 --micrographs 80 --kills 8 --rate 8 --pace 0.5".split()
-    command = [sys.executable, "-m", "tests.campaign", *options, "--json", str(told)]
+    command = [sys.executable, "-m", "tests.campaign", *options, "--devices", devices, "--json", str(told)]
     run = subprocess.run(
         [*command, "--keep", str(tmp_path / "all")], cwd=ROOT, capture_output=True, text=True
     )

@@ -8,6 +8,7 @@ import pytest
 
 from drpwatch.cli.client import ControlClient
 from drpwatch.errors import DaemonUnreachable, DrpwatchError, SessionError, UsageError
+from tests.support import PATIENCE
 
 
 def refusal(path, timeout_s: float = 5.0) -> str:
@@ -39,7 +40,7 @@ def answering(tmp_path):
 
     yield serve
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE * 5)
     listener.close()
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from drpwatch import config
+from drpwatch import places
 from drpwatch.cli import main, remote
 from drpwatch.micrograph import PickParams
+from drpwatch.places import Places
 from drpwatch.service.api import build_app
 from drpwatch.service.control import MicrographCounts, SessionRequest
 from tests.service.fakes import FakeControl, FakeMetrics, micrograph
@@ -298,10 +299,25 @@ def test_the_default_socket_is_the_daemons_and_the_help_says_so(monkeypatch, cap
     monkeypatch.delenv("DRPWATCH_SOCKET", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["session", "list", "--help"]) == 0
-    assert str(config.DEFAULT_SOCKET) in capsys.readouterr().out
-    monkeypatch.setattr(config, "DEFAULT_SOCKET", tmp_path / "elsewhere")
+    assert str(places.SERVICE.socket) in capsys.readouterr().out
+    monkeypatch.setattr(places, "SERVICE", Places(tmp_path / "state", tmp_path / "elsewhere"))
     assert main(["session", "list"]) == 69
     assert str(tmp_path / "elsewhere") in capsys.readouterr().err
+
+
+def test_one_s_own_daemon_goes_before_the_service(daemon, monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("DRPWATCH_SOCKET")
+    run = tmp_path / "run"
+    monkeypatch.setattr(places, "SERVICE", Places(tmp_path / "var", run / "control.sock"))
+    own = Places(tmp_path, daemon)
+    monkeypatch.setattr(places, "usual", lambda: own)
+    assert main(["session", "list"]) == 0
+    own = Places(tmp_path, tmp_path / "none")
+    assert main(["session", "list"]) == 69
+    assert f"no daemon listens on {own.socket}" in capsys.readouterr().err
+    run.mkdir()
+    assert main(["session", "list"]) == 69
+    assert f"no daemon listens on {run}" in capsys.readouterr().err
 
 
 def test_list_tells_of_the_daemon_s_configuration(ask, control):

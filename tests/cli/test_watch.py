@@ -12,7 +12,7 @@ from drpwatch.cli import main
 from drpwatch.cli.dashboard import Snapshot, draw, sparkline
 from drpwatch.micrograph import PickParams
 from drpwatch.service.api import build_app
-from drpwatch.service.control import Health, MicrographCounts, SessionRequest
+from drpwatch.service.control import DeviceView, Health, MicrographCounts, SessionRequest
 from tests.service.fakes import FakeControl, FakeMetrics, micrograph
 from tests.service.serving import serving
 
@@ -86,6 +86,41 @@ def test_what_is_wrong_stands_above_what_was_known(control):
     said = screen(control, unreachable="no daemon listens there")
     assert said.index("no daemon listens there; trying again") < said.index("apo1: running")
     assert "not ready\n! no GPU" in screen(control, not_ready=("no GPU",))
+    assert "ready\n! cuda:1: no GPU" in screen(control, notes=("cuda:1: no GPU",))
+
+
+GPU = DeviceView(
+    "NVIDIA H100",
+    None,
+    False,
+    {"total": 80_000_000_000, "free": 50_000_000_000, "reserved": 3_000_000_000},
+    2048,
+)
+
+
+def test_the_devices_and_the_page(control):
+    control.page = "http://127.0.0.1:9478"
+    control.devices = (
+        GPU,
+        dataclasses.replace(GPU, not_ready="no driver", name=None, memory_bytes={}, tile_px=None),
+        dataclasses.replace(GPU, released=True),
+    )
+    said = screen(control, daemon=dataclasses.asdict(control.daemon()))
+    assert said.splitlines()[0].endswith("http://127.0.0.1:9478  ready")
+    assert said.splitlines()[1:4] == [
+        "NVIDIA H100: ready, 30.0 of 80.0 GB used, 3.0 of it by drpwatch, tiles of 2048 px",
+        "no device yet: not ready",
+        "NVIDIA H100: released, nothing to pick, tiles of 2048 px",
+    ]
+
+
+def test_what_waits_is_shown_with_its_reason(control):
+    waiting = tuple(micrograph(f"G1/w{n}.mrc", "waiting", f"have {n} of 9 bytes") for n in range(9))
+    control.views["apo1"] = dataclasses.replace(control.views["apo1"], waiting=waiting)
+    said = screen(control)
+    assert "1 WAITING" in said
+    assert "have 2 of 9 bytes" in said
+    assert "have 3 of 9 bytes" not in said
 
 
 def test_a_sparkline_grows_to_the_right():
@@ -96,12 +131,14 @@ def test_a_sparkline_grows_to_the_right():
 
 
 def test_without_a_terminal_it_is_printed_once(daemon, control, capsys):
-    control.ready = Health(("the device is not ready",))
+    control.ready = Health(("the device is not ready",), ("a note",))
+    control.devices = (GPU,)
     assert main(["watch"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("NAME ")
-    assert "! the device is not ready" in said
+    assert "! the device is not ready\n  ! a note\n" in said
     assert "session apo1: running" in said
+    assert "NVIDIA H100: ready" in said
     assert main(["watch", "old"]) == 0
     assert "session old: completed" in capsys.readouterr().out
 

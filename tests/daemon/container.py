@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 _SOURCES = Path("/opt/src")
@@ -104,7 +104,7 @@ class Container:
             ["nsenter", f"--target={self._leader}", "--all", "--root", "--wd", *command],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE * 60,
             check=False,
             env={"PATH": "/opt/drpwatch/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_PAGER": ""},
         )
@@ -117,8 +117,8 @@ class Container:
         """Switch it off; the copy goes with it."""
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(PATIENCE * 20)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE * 10)
         self._log.close()

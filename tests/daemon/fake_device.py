@@ -35,7 +35,9 @@ class FakeDevice:
     wrong_from: int | None = None  # the canary's pick from which on it computes something else
     canaries: int = 0
     dead: bool = False
+    is_away: bool = False  # it is not ready
     tiles: list[int] = field(default_factory=list)  # in which a micrograph was tried
+    uploads: list[Any] = field(default_factory=list)
 
     def step(self, name: str, pixels: npt.NDArray[Any], tile_px: int = 0) -> None:
         """Do to the process what this step does; the canary is spared."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from drpwatch.errors import DeviceFault, DeviceNotReady, UnusableMicrograph, WeightsError
 from drpwatch.micrograph import PickParams, Picks, Pictures
 from drpwatch.pick.scene import SHAPE_YX
+from drpwatch.service.channel import Allocate
 from drpwatch.session.records import PinnedWeights
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
@@ -42,28 +44,38 @@ class FakePickers:
     """
 
     pick_s: float = 0.0
-    not_ready_s: float = 0.0  # how long the device takes to come
     fault_at: int | None = None  # the device fails for good at this micrograph, counted from 0
     models: tuple[str, ...] = ("general",)
     picked: int = 0
     breaks: type[Exception] | None = None
-    started: float = field(default_factory=time.monotonic)
+    is_there: Callable[[], bool] = lambda: True  # the device
     gate: threading.Event | None = None  # detect waits for it
     device: FakeDevice = field(default_factory=FakeDevice)
+    others: list[FakeDevice] = field(default_factory=list)  # behind the first one
     released: int = 0
+    uploads_beside: bool = False  # as on a GPU
+    no_host_buffer: str | None = None
+    host_buffers: list[npt.NDArray[np.uint8]] = field(default_factory=list)  # that were asked for
     loaded: list[str] = field(default_factory=list)  # SHA-256 of all weights that were loaded, in order
 
-    def __call__(self, weights_sha256: str) -> FakePicker:
-        self.device.use()
-        if time.monotonic() - self.started < self.not_ready_s:
+    def __call__(self, weights_sha256: str, device: int) -> FakePicker:
+        fake = [self.device, *self.others][device]
+        fake.use()
+        if fake.is_away or not self.is_there():
             raise DeviceNotReady("the fake device is not there yet")
         if weights_sha256 == sha256_of("mine") and "mine" not in self.models:
             raise WeightsError("the copy of these weights is gone")
         self.loaded.append(weights_sha256)
-        return FakePicker(self, weights_sha256)
+        return FakePicker(self, fake, weights_sha256)
 
     def release(self) -> None:
         self.released += 1
+
+    def host_buffer(self, size_bytes: int) -> npt.NDArray[np.uint8]:
+        if self.no_host_buffer is not None:
+            raise DeviceNotReady(self.no_host_buffer)
+        self.host_buffers.append(np.empty(size_bytes, np.uint8))
+        return self.host_buffers[-1]
 
     def pin(self, model: str) -> PinnedWeights:
         if model in self.models:
@@ -76,14 +88,15 @@ class FakePickers:
         return PinnedWeights(hashlib.sha256(path.read_bytes()).hexdigest(), DEFAULT_THRESHOLD)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FakeUploaded:
     """Pixels that are where they were."""
 
     pixels: npt.NDArray[Any]
+    waited: bool = False
 
     def wait(self) -> None:
-        pass
+        self.waited = True
 
 
 @dataclass
@@ -91,28 +104,41 @@ class FakePicker:
     """A loaded model."""
 
     of: FakePickers
+    device: FakeDevice
     weights_sha256: str
+    device_name: str = "fake device"
     tile_sizes_px: tuple[int, ...] = (512, 256, 128)
+    precision: str = "float32"
+    imprecise: str | None = None
+
+    @property
+    def host_memory(self) -> Allocate:
+        return self.of.host_buffer
+
+    @property
+    def uploads_beside(self) -> bool:
+        return self.of.uploads_beside
 
     def upload(self, pixels: npt.NDArray[Any]) -> FakeUploaded:
-        self.of.device.use()
-        return FakeUploaded(pixels)
+        self.device.step("upload", pixels)
+        self.device.uploads.append(FakeUploaded(pixels))
+        return self.device.uploads[-1]
 
     def prepare(
         self, uploaded: FakeUploaded, pixel_size_yx: tuple[float, float], params: PickParams
     ) -> npt.NDArray[Any]:
-        self.of.device.step("prepare", uploaded.pixels)
+        self.device.step("prepare", uploaded.pixels)
         return uploaded.pixels
 
     def detect(self, prepared: Any, params: PickParams, tile_px: int) -> Any:
         if prepared.shape != SHAPE_YX:  # the canary is picked whenever the daemon likes
             self._detect()
-        self.of.device.step("detect", prepared, tile_px)
+        self.device.step("detect", prepared, tile_px)
         return prepared, params
 
     def _detect(self) -> None:
         if self.of.gate is not None:
-            assert self.of.gate.wait(30)
+            assert self.of.gate.wait(300)
         time.sleep(self.of.pick_s)
         if self.of.fault_at is not None and self.of.picked == self.of.fault_at:
             raise DeviceFault("the fake device failed")
@@ -125,9 +151,9 @@ class FakePicker:
         return Pictures(grey, grey[:32, :32])
 
     def memory_bytes(self) -> dict[str, int]:
-        return self.of.device.memory_bytes()
+        return self.device.memory_bytes()
 
     def choose(self, candidate_map: Any) -> Picks:
         pixels = candidate_map[0]
-        self.of.device.step("choose", pixels)
-        return self.of.device.computed(pixels, picks_of(*candidate_map, self.weights_sha256))
+        self.device.step("choose", pixels)
+        return self.device.computed(pixels, picks_of(*candidate_map, self.weights_sha256))

@@ -53,13 +53,13 @@ def unmount(target: Path) -> None:
 class FileServer:
     """Serves `backing` at `target`, as a file system of type `kind`."""
 
-    def __init__(self, backing: Path, target: Path, kind: str = "fuse.sshfs") -> None:
+    def __init__(self, backing: Path, target: Path, kind: str = "fuse.sshfs", *, hangs: bool = False) -> None:
         self.backing, self.target, self._kind = backing, target, kind
         self.asked: Counter[int] = Counter()
         """How often the kernel asked what."""
         self._lock = threading.Lock()
         self._error = 0
-        self._hangs = False
+        self._hangs = hangs
         self._held: list[bytes] = []
         self._nodes: dict[int, str] = {ROOT_NODE: ""}  # node -> path below `backing`
         self._numbers: dict[tuple[str, int], int] = {}  # path, inode -> node

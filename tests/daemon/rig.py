@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from drpwatch.formats import mrc, star
 from drpwatch.micrograph import PickParams
 from tests.daemon.fake_picker import picks_of
 from tests.daemon.rule import image
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
 FAKE_PICKER = ("-m", "tests.daemon.fake_daemon")
@@ -29,9 +31,12 @@ REAL = ("-m", "drpwatch", "run", "--config")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, below those that the kernel gives to whoever calls another."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Rig:
@@ -100,7 +105,7 @@ class Rig:
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE * 10)
 
     def reload(self) -> None:
         assert self.process is not None
@@ -109,12 +114,17 @@ class Rig:
     def stop(self, within_s: float = 15) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(within_s)
+        return self.process.wait(PATIENCE * within_s)
+
+    def ends(self, code: int, within_s: float = 20) -> None:
+        """Wait until the process has ended by itself."""
+        assert self.process is not None
+        assert self.process.wait(PATIENCE * within_s) == code, self.log.read_text()[-3000:]
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE * 10)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         found = []
@@ -127,10 +137,23 @@ class Rig:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE * 10
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+
+    def metric(self, series: str) -> float | None:
+        """Return the value of a series, such as `name{label="value"}`; None where there is none."""
+        for line in self.get("/metrics")[1].splitlines():
+            if line.startswith(f"{series} "):
+                return float(line.rpartition(" ")[2])
+        return None
+
+    def on_device(self, name: str) -> bool:
+        """Tell whether a micrograph is being picked now."""
+        return name.encode() in (self.root / "state/on-device").read_bytes()
 
     # ---- sessions -------------------------------------------------------------------------------
 
@@ -166,7 +189,7 @@ class Rig:
 
     def check(self, seeds: dict[str, int], session: str = "s1") -> None:
         """Every micrograph's rows are there exactly once, and nothing else."""
-        deadline = time.monotonic() + 2  # rows that are replaced follow the journal by a moment
+        deadline = time.monotonic() + PATIENCE * 2  # rows that are replaced follow the journal by a moment
         while True:
             try:
                 return self._check(seeds, session)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from drpwatch.cli import main
 from drpwatch.formats import star
-from tests.support import eventually
+from drpwatch.report.handover import REPORT
+from tests.support import PATIENCE, eventually
 
 COMMAND = [sys.executable, "-m", "drpwatch", "demo", "--count", "6", "--pace-s", "0.6"]
 
@@ -31,14 +33,21 @@ def daemons(folder: Path) -> list[int]:
     return found
 
 
-@pytest.mark.timeout(170)
-def test_a_demo_goes_well(tmp_path: Path) -> None:
+def test_a_demo_goes_well_and_stays_as_long_as_it_is_looked_at(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    done = subprocess.run(
-        [*COMMAND, "--json", "-o", folder], capture_output=True, text=True, timeout=150, check=False
+    process = subprocess.Popen(
+        [*COMMAND, "--json", "--stay", "-o", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    result = json.loads(done.stdout)
+    eventually((folder / "drpwatch" / "demo" / REPORT).exists, 60, "the report")
+    time.sleep(1.0)
+    assert len(daemons(folder)) == 1
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=PATIENCE * 10)
+    assert (process.returncode, errors) == (0, "")
+    result = json.loads(out)
     assert result["micrographs"] == {"waiting": 0, "ready": 0, "picked": 6, "failed": 1}
     assert result["f"] > 0.7
     assert result["latency_s_median"] > result["settle_s"]
@@ -53,7 +62,6 @@ def test_a_demo_goes_well(tmp_path: Path) -> None:
     assert daemons(folder) == []
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_takes_everything_with_it(tmp_path: Path, signum: int, code: int) -> None:
     process = subprocess.Popen(
@@ -75,16 +83,15 @@ def test_interrupted_it_takes_everything_with_it(tmp_path: Path, signum: int, co
     assert len(daemons(folder)) == 1
     page = re.search(r"in a browser while it runs: (http://127\.0\.0\.1:\d+)", seen)
     assert page is not None
-    with urllib.request.urlopen(page[1], timeout=10) as answer:
+    with urllib.request.urlopen(page[1], timeout=PATIENCE * 10) as answer:
         assert b"<title>drpwatch</title>" in answer.read()
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE * 60)
     assert (process.returncode, errors) == (code, "")
     assert daemons(folder) == []
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.timeout(100)
 def test_a_daemon_that_dies_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     process = subprocess.Popen(
@@ -93,7 +100,7 @@ def test_a_daemon_that_dies_is_told(tmp_path: Path) -> None:
     eventually(lambda: list(folder.glob("MotionCorr/job002/*/*.mrc")), 60, "the first micrograph")
     (pid,) = daemons(folder)
     os.kill(pid, signal.SIGKILL)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=PATIENCE * 60)
     assert (process.returncode, out) == (1, "")
     assert errors.count("\n") == 1
     assert "daemon" in errors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -20,12 +19,13 @@ GOOD = {"a.mrc": 1, "c.mrc": 3}
 BAD_SEED = 2
 
 
-def start(rig: Rig, **device: Any) -> None:
-    rig.start("--device", json.dumps(device))
+def start(rig: Rig, *, wait: bool = True, **device: Any) -> None:
+    """Run the daemon; do not wait for its answer where it may have ended before."""
+    rig.start("--device", json.dumps(device), wait=wait)
 
 
 def configure(rig: Rig, **pick: float | str) -> None:
-    lines = ["[pick]", *(f"{key} = {json.dumps(value)}" for key, value in pick.items())]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in pick.items()]  # [pick] is the last section
     rig.config.write_text(rig.config.read_text() + "\n".join(lines) + "\n")
 
 
@@ -37,16 +37,8 @@ def begin(rig: Rig, **device: Any) -> None:
         rig.write(name, seed)
 
 
-def ends(rig: Rig, code: int, within_s: float = 20) -> None:
-    assert rig.process is not None
-    assert rig.process.wait(within_s) == code, rig.log.read_text()[-3000:]
-
-
-def crashes(rig: Rig, kind: str) -> int:
-    for line in rig.get("/metrics")[1].splitlines():
-        if line.startswith(f'drpwatch_crashes_total{{kind="{kind}"}}'):
-            return int(float(line.rpartition(" ")[2]))
-    raise AssertionError(f"no crashes of kind {kind} on the page")
+def crashes(rig: Rig, kind: str) -> float | None:
+    return rig.metric(f'drpwatch_crashes_total{{kind="{kind}"}}')
 
 
 def quarantined(rig: Rig, why: str) -> None:
@@ -67,21 +59,20 @@ def quarantined(rig: Rig, why: str) -> None:
     assert 'drpwatch_micrographs_total{outcome="failed",session="s1"} 1.0' in page
 
 
-@pytest.mark.timeout(120)
 def test_a_micrograph_that_kills_the_process_twice_is_quarantined(rig: Rig) -> None:
     begin(rig, segfaults_on=[BAD_SEED])
-    ends(rig, -signal.SIGSEGV)
-    start(rig, segfaults_on=[BAD_SEED])
-    ends(rig, -signal.SIGSEGV)
+    rig.ends(-signal.SIGSEGV)
+    start(rig, wait=False, segfaults_on=[BAD_SEED])
+    rig.ends(-signal.SIGSEGV)
     start(rig, segfaults_on=[BAD_SEED])
     quarantined(rig, "segmentation fault")
     assert crashes(rig, "signal") == 2
     last = rig.events("previous_crash")[-1]
-    assert (last["kind"], last["micrograph"]) == ("signal", "b.mrc")
+    assert (last["kind"], last["micrographs"]) == ("signal", ["b.mrc"])
     assert "fake_device.py" in last["last_words"]  # where it was
     with suppress(DaemonUnreachable):  # it may be gone before it answers
         assert rig.control.ask("s1", "repick", {"which": "failed"})["count"] == 1
-    ends(rig, -signal.SIGSEGV)
+    rig.ends(-signal.SIGSEGV)
     start(rig)  # it is mended
     rig.picked(3)
     rig.check({**GOOD, "b.mrc": BAD_SEED})
@@ -89,28 +80,26 @@ def test_a_micrograph_that_kills_the_process_twice_is_quarantined(rig: Rig) -> N
     assert rig.stop() == 0
 
 
-@pytest.mark.timeout(120)
 def test_a_micrograph_on_which_the_device_hangs_is_quarantined(rig: Rig) -> None:
     configure(rig, time_limit_s=1.0)
     begin(rig, hangs_on=[BAD_SEED])
-    ends(rig, 70)
-    start(rig, hangs_on=[BAD_SEED])
-    ends(rig, 70)
+    rig.ends(70)
+    start(rig, wait=False, hangs_on=[BAD_SEED])
+    rig.ends(70)
     start(rig, hangs_on=[BAD_SEED])
     quarantined(rig, "s1: b.mrc was on the device for more than 1 s (pick.time_limit_s)")
     assert crashes(rig, "time_limit") == 2
 
 
-@pytest.mark.timeout(120)
 def test_after_a_sticky_error_nothing_is_written_and_the_device_not_used(rig: Rig) -> None:
     begin(rig, faults_on=[BAD_SEED])
-    ends(rig, 70)  # 99 if the device was used again
+    rig.ends(70)  # 99 if the device was used again
     (stopped,) = rig.events("stopped_at_once")
     assert stopped["reason"] == "CUDA error: an illegal memory access was encountered"
     states = journal(rig, "SELECT name, state FROM micrograph")
     assert ("b.mrc", "ready") in states
-    start(rig, faults_on=[BAD_SEED])
-    ends(rig, 70)
+    start(rig, wait=False, faults_on=[BAD_SEED])
+    rig.ends(70)
     start(rig, faults_on=[BAD_SEED])
     quarantined(rig, "CUDA error: an illegal memory access was encountered")
     assert crashes(rig, "device") == 2
@@ -124,39 +113,35 @@ def journal(rig: Rig, sql: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-@pytest.mark.timeout(120)
 def test_a_device_that_computes_something_else_is_not_used_any_more(rig: Rig) -> None:
     configure(rig, canary_every_s=0.3)
     begin(rig, wrong_from=4)
-    ends(rig, 70)
+    rig.ends(70)
     (stopped,) = rig.events("stopped_at_once")
     assert stopped["reason"].startswith("the picks of the canary micrograph moved: ")
     start(rig)
     assert crashes(rig, "canary") == 1
     rig.picked(3)
     rig.check({**GOOD, "b.mrc": BAD_SEED})
-    eventually(
-        lambda: 'canary_checks_total{result="same"} 3.0' in rig.get("/metrics")[1], 10, "it is checked"
-    )
+    same = 'drpwatch_canary_checks_total{device="auto",result="same"}'
+    eventually(lambda: (rig.metric(same) or 0) >= 3, 10, "it is checked")
     assert rig.stop() == 0
 
 
-@pytest.mark.timeout(120)
 def test_an_end_that_was_asked_for_and_a_kill_are_no_fault_of_a_micrograph(rig: Rig) -> None:
-    rig.start("--pick-s", "60")
+    rig.start("--pick-s", "600")
     rig.start_session()
     rig.write("a.mrc", 1)
-    mark = rig.root / "state/on-device"
-    eventually(lambda: b"a.mrc" in mark.read_bytes(), 10, "it is on the device")
+    eventually(lambda: rig.on_device("a.mrc"), 10, "it is on the device")
     rig.kill()
-    rig.start("--pick-s", "60")
+    rig.start("--pick-s", "600")
     (crash,) = rig.events("previous_crash")
-    assert (crash["kind"], crash["micrograph"]) == ("killed", "a.mrc")
-    eventually(lambda: b"a.mrc" in mark.read_bytes(), 10, "it is tried again")
+    assert (crash["kind"], crash["micrographs"]) == ("killed", ["a.mrc"])
+    eventually(lambda: rig.on_device("a.mrc"), 10, "it is tried again")
     rig.config.write_text(rig.config.read_text().replace("stop_timeout_s = 10.0", "stop_timeout_s = 0.5"))
     rig.kill()
-    rig.start("--pick-s", "60")
-    eventually(lambda: b"a.mrc" in mark.read_bytes(), 10, "it is tried again")
+    rig.start("--pick-s", "600")
+    eventually(lambda: rig.on_device("a.mrc"), 10, "it is tried again")
     assert rig.stop() == 0
     rig.start()
     rig.picked(1)
@@ -165,14 +150,13 @@ def test_an_end_that_was_asked_for_and_a_kill_are_no_fault_of_a_micrograph(rig: 
     assert rig.stop() == 0
 
 
-@pytest.mark.timeout(120)
 def test_the_device_is_released_when_nothing_is_to_be_picked(rig: Rig) -> None:
     configure(rig, release_after_s=0.5)
     rig.start()
     rig.start_session()
     eventually(lambda: rig.events("device_released"), 10, "released")
     page = rig.get("/metrics")[1]
-    assert "drpwatch_device_released 1.0" in page
+    assert 'drpwatch_device_released{device="auto"} 1.0' in page
     assert "drpwatch_model_info{" not in page
     assert rig.get("/readyz")[0] == 200
     for number in (1, 2):
@@ -183,24 +167,25 @@ def test_the_device_is_released_when_nothing_is_to_be_picked(rig: Rig) -> None:
     rig.check({"1.mrc": 1, "2.mrc": 2})
 
 
-@pytest.mark.timeout(120)
 def test_micrographs_queue_until_the_device_is_there(rig: Rig) -> None:
-    rig.start("--not-ready-s", "5")
-    began_s = time.monotonic()
+    device = rig.root / "device"
+    rig.start("--there-with", str(device))
     rig.start_session()
     for name, seed in GOOD.items():
         rig.write(name, seed)
-    eventually(lambda: rig.counts()["ready"] == 2 or time.monotonic() - began_s > 5, 10, "queued")
+    eventually(lambda: rig.counts()["ready"] == 2, 10, "queued")
     status, text = rig.get("/readyz")
-    if time.monotonic() - began_s < 4.5:  # else this machine is too busy to see it
-        assert (status, "the fake device is not there yet" in text) == (503, True)
-        assert "drpwatch_device_ready 0.0" in rig.get("/metrics")[1]
+    assert (status, "the fake device is not there yet" in text) == (503, True)
+    assert rig.metric('drpwatch_device_ready{device="auto"}') == 0.0
+    assert rig.get("/livez")[0] == 200
+    assert not rig.events("ready")
+    device.touch()
     rig.picked(2)
     rig.check(GOOD)
     assert rig.get("/readyz")[0] == 200
+    eventually(lambda: rig.events("ready"), 5, "ready is told")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_asked_for_is_never_replaced(rig: Rig) -> None:
     rig.program = REAL

@@ -10,13 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.daemon.disks import SmallDisk, small_disk
 from tests.daemon.rig import ROOT, Rig
-from tests.support import eventually
-
-pytestmark = pytest.mark.timeout(180)
+from tests.support import PATIENCE, eventually
 
 N = 12
 
@@ -26,9 +22,7 @@ def held_back(rig: Rig, sentence: str, session: str = "s1") -> None:
     eventually(lambda: sentence in "".join(rig.control.session(session)["problems"]), 20, sentence)
     status, text = rig.get("/readyz")
     assert (status, sentence in text) == (503, True), text
-    eventually(
-        lambda: metric(rig, f'drpwatch_output_writable{{session="{session}"}}') == 0.0, 5, "the metric"
-    )
+    eventually(lambda: rig.metric(f'drpwatch_output_writable{{session="{session}"}}') == 0.0, 5, "the metric")
     assert rig.get("/livez")[0] == 200
 
 
@@ -36,14 +30,7 @@ def at_work(rig: Rig) -> None:
     """All is well again, and all is written, without anybody's doing."""
     eventually(lambda: not rig.control.session("s1")["behind"], 30, "the files are as the journal says")
     eventually(lambda: rig.get("/readyz")[0] == 200, 30, f"ready again: {rig.get('/readyz')}")
-    eventually(lambda: metric(rig, 'drpwatch_output_writable{session="s1"}') == 1.0, 5, "the metric")
-
-
-def metric(rig: Rig, series: str) -> float | None:
-    for line in rig.get("/metrics")[1].splitlines():
-        if line.startswith(f"{series} "):
-            return float(line.rpartition(" ")[2])
-    return None
+    eventually(lambda: rig.metric('drpwatch_output_writable{session="s1"}') == 1.0, 5, "the metric")
 
 
 def write(rig: Rig, first: int) -> dict[str, int]:
@@ -59,7 +46,7 @@ def reader(directory: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "tests.campaign.reader", str(directory)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield
-        seen = json.loads(process.communicate(timeout=30)[0])
+        seen = json.loads(process.communicate(timeout=PATIENCE * 30)[0])
     assert seen["complaints"] == []
     assert seen["reads"] > 100
 

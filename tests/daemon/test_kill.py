@@ -6,8 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from drpwatch.errors import StarError
 from drpwatch.formats import star
 from tests.daemon.rig import Rig
@@ -38,7 +36,6 @@ class Reader(threading.Thread):
                     return
 
 
-@pytest.mark.timeout(180)
 def test_kill_9_at_random_moments(rig: Rig) -> None:
     draw = random.Random(2026)
     rig.start("--pick-s", "0.1")

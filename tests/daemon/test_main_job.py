@@ -128,21 +128,7 @@ def test_a_missing_watch_directory_is_waited_for(rig: Rig) -> None:
     rig.watch_dir().mkdir(parents=True)
     rig.write("a.mrc", 1)
     rig.picked(1)
-    assert rig.get("/readyz") == (200, '{"healthy":true,"reasons":[]}')
-
-
-def test_files_queue_until_the_device_is_there(rig: Rig) -> None:
-    rig.start("--not-ready-s", "4")
-    rig.start_session()
-    rig.write("a.mrc", 1)
-    eventually(lambda: rig.counts()["ready"] == 1, 5, "the file is queued")
-    status, body = rig.get("/readyz")
-    assert status == 503
-    assert "the fake device is not there yet" in body
-    assert rig.get("/livez")[0] == 200
-    assert not rig.events("ready")
-    rig.picked(1)
-    eventually(lambda: rig.events("ready"), 5, "ready is told")
+    assert rig.get("/readyz") == (200, '{"healthy":true,"reasons":[],"notes":[]}')
 
 
 def test_a_device_fault_ends_the_process_and_loses_nothing(rig: Rig) -> None:
@@ -151,12 +137,28 @@ def test_a_device_fault_ends_the_process_and_loses_nothing(rig: Rig) -> None:
     seeds = {f"mic_{n}.mrc": n for n in range(6)}
     for name, seed in seeds.items():
         rig.write(name, seed)
-    assert rig.process is not None
-    assert rig.process.wait(15) == 70
+    rig.ends(70)
     assert "the fake device failed" in rig.log.read_text()
     rig.start()
     rig.picked(6)
     rig.check(seeds)
+
+
+def test_what_picks_is_told(rig: Rig) -> None:
+    there = rig.root / "there"
+    rig.start("--there-with", str(there))
+    (device,) = rig.control.daemon()["devices"]
+    assert (device["name"], device["tile_px"]) == (None, None)
+    assert device["not_ready"]
+    there.touch()
+    rig.start_session()
+    rig.write("a.mrc", 1)
+    rig.picked(1)
+    about = rig.control.daemon()
+    (device,) = about["devices"]
+    assert (device["name"], device["not_ready"], device["released"]) == ("fake device", None, False)
+    assert device["tile_px"] == 512
+    assert about["page"] == f"http://127.0.0.1:{rig.port}"
 
 
 def test_metrics_tell_what_was_done(rig: Rig) -> None:
@@ -168,4 +170,4 @@ def test_metrics_tell_what_was_done(rig: Rig) -> None:
     page = rig.get("/metrics")[1]
     assert 'drpwatch_micrographs_total{outcome="picked",session="s1"} 3.0' in page
     assert 'drpwatch_stage_seconds_count{stage="record"} 3.0' in page
-    assert "drpwatch_device_ready 1.0" in page
+    assert 'drpwatch_device_ready{device="auto"} 1.0' in page

@@ -16,7 +16,7 @@ import pytest
 
 from tests.daemon.rig import Rig, free_port
 from tests.deploy.expressions import RULES, dashboard_expressions, selectors
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus")
 
@@ -48,7 +48,7 @@ class Prometheus:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(PATIENCE * 10)
         self.log.close()
 
     def ask(self, path: str, **query: str) -> Any:
@@ -102,7 +102,6 @@ def filled_in(expression: str) -> str:
     return expression.replace("$__rate_interval", "4s").replace("$instance", ".*").replace("$session", ".*")
 
 
-@pytest.mark.timeout(120)
 def test_every_expression_of_dashboard_and_rules_says_something(rig: Rig, prometheus: Prometheus) -> None:
     work(rig)
     left = {place: filled_in(expression) for place, expression in dashboard_expressions().items()}
@@ -130,7 +129,6 @@ def test_every_expression_of_dashboard_and_rules_says_something(rig: Rig, promet
             assert prometheus.values(selector), f"{rule['name']}: nothing has {selector}"
 
 
-@pytest.mark.timeout(90)
 def test_an_alert_is_on_its_way_seconds_after_its_cause(rig: Rig, prometheus: Prometheus) -> None:
     rig.start_session()
     eventually(lambda: prometheus.values("drpwatch_watch_root_readable") == [1.0], 20, "all is well")

@@ -1,4 +1,4 @@
-"""The page that Prometheus scrapes, of the real process with five sessions at work."""
+"""The page that Prometheus scrapes, of the real process with five sessions and two devices at work."""
 
 import time
 
@@ -11,6 +11,7 @@ LONGEST_S = 0.05
 
 
 def test_a_scrape_of_five_sessions_is_small_and_quick(rig: Rig) -> None:
+    rig.config.write_text(rig.config.read_text() + 'devices = ["cpu", "cpu"]\n')
     rig.start()
     for name in SESSIONS:
         rig.start_session(name)

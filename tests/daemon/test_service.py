@@ -15,7 +15,7 @@ from tests.daemon.rig import free_port
 from tests.support import eventually
 
 MISSING = unavailable()
-pytestmark = [pytest.mark.skipif(MISSING is not None, reason=str(MISSING)), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 CONFIG = "[daemon]\\nhttp_port = {port}\\n[watch]\\npoll_interval_s = 0.3\\nsettle_s = 0.3\\n"
 QUICK = "[Service]\\nWatchdogSec=4\\nTimeoutAbortSec=1\\nRestartSec=100ms\\n"

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from tests.daemon.rig import ROOT, Rig
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 class Terminal:
@@ -47,7 +47,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE * 10)
         os.close(self._controller)
 
 
@@ -75,7 +75,7 @@ def test_a_screen_outlives_the_daemon_and_ends_with_ctrl_c(rig):
         rig.write("G1/c.mrc", 3, session="apo1")
         terminal.shows("G1/c.mrc")
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(PATIENCE * 10) == 0
         assert "Traceback" not in terminal.written
     finally:
         terminal.close()

@@ -32,7 +32,7 @@ KINDS = {*declared.ERROR_KINDS, *declared.MEMORY_KINDS, *declared.CRASH_KINDS}
 def samples() -> dict[str, set[str]]:
     """Return the labels of each sample that a daemon can show."""
     metrics = Metrics()
-    metrics.show_model("general", "ab" * 32)
+    metrics.show_model("general", "ab" * 32, "auto")
     metrics.add_session("s1", "running")
     metrics.output_free_bytes.labels(session="s1").set(1)
     metrics.median_picks.labels(session="s1", of="all").set(1)

@@ -71,6 +71,22 @@ def test_a_driver_that_is_not_loaded(gpu: Path, monkeypatch: pytest.MonkeyPatch)
     assert "Found no NVIDIA driver" in found(device="cuda")["device"].found
 
 
+def test_each_of_several_gpus_is_checked(gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second_is_missing(name: str, threads: int) -> torch.device:
+        if name == "cuda:1":
+            raise DeviceNotReady('device "cuda:1": CUDA error: invalid device ordinal')
+        return torch.device(name)
+
+    monkeypatch.setattr("drpwatch.pick.device.resolve", second_is_missing)
+    assert levels(devices=[0, 1]) == {
+        "driver": "ok",
+        "device cuda:0": "ok",
+        "device cuda:0 memory": "ok",
+        "device cuda:1": "fail",
+    }
+    assert "invalid device ordinal" in found(devices=[0, 1])["device cuda:1"].found
+
+
 def test_nodes_that_are_closed_to_us(gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.os, "access", lambda *_: False)
     assert found()["device nodes"].found == f"no permission to use {gpu}"

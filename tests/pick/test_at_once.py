@@ -118,6 +118,14 @@ def test_nothing_is_run_in_a_shape_that_the_canary_did_not_have(at_once: Picker)
     assert shapes == known
 
 
+def test_where_there_is_room_for_very_many_peaks_they_are_looked_at_in_turn(
+    at_once: Picker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drpwatch.pick.picker.MOST_PEAKS", 255)
+    monkeypatch.setattr(at_once, "_see_at_once", pytest.fail)
+    assert_picked(at_once.pick(SCENES["spoilt"], PIXEL, PARAMS), KEPT["spoilt"])
+
+
 def test_of_more_peaks_than_there_are_places_the_highest_are_candidates() -> None:
     rng = np.random.default_rng(3)
     surface = torch.zeros(100, 100)

@@ -118,3 +118,15 @@ def test_an_error_of_a_gpu_library_is_a_fault(text):
 def test_any_other_error_stays_what_it_is():
     with pytest.raises(RuntimeError, match="shape"), device.faults():
         raise RuntimeError("shape mismatch")
+
+
+@no_gpu
+def test_without_a_gpu_no_memory_is_page_locked():
+    with pytest.raises(DeviceNotReady, match="3 MiB of page-locked memory: "):
+        device.page_locked(3 << 20)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_is_page_locked():
+    assert torch.from_numpy(device.page_locked(3 << 20)).is_pinned()

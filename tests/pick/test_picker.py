@@ -2,18 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial import cKDTree
 
-from drpwatch.errors import DeviceOutOfMemory, UnusableMicrograph
+from drpwatch.errors import UnusableMicrograph
 from drpwatch.micrograph import SCORE_FLOOR, PickParams
-from drpwatch.pick.device import release
 from drpwatch.pick.picker import Picker
 from drpwatch.train.shapes import invented_species
 from drpwatch.train.simulate import CLEAR, simulate
 from tests.pick.making import discs, scattered
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 PARAMS = PickParams(diameter_angstrom=100.0)
 SHAPE = (420, 510)
@@ -205,62 +201,3 @@ def test_the_shipped_weights_pick_simulated_particles():
     distance, nearest = cKDTree(truth).query(found)
     right = len(set(nearest[distance <= radius]))
     assert 2 * right / (len(found) + len(truth)) > 0.7
-
-
-# ---- on a GPU -----------------------------------------------------------------------------------
-
-
-@pytest.mark.gpu
-@needs_gpu
-@pytest.mark.parametrize("seed", range(3))
-def test_a_gpu_picks_what_the_cpu_picks(picker_with_classifier, model_with_classifier, seed):
-    on_gpu = Picker.load(str(model_with_classifier), "cuda").pick(scene(seed), PIXEL, PARAMS)
-    on_cpu = picker_with_classifier.pick(scene(seed), PIXEL, PARAMS)
-    assert_at(chosen(on_gpu), chosen(on_cpu), within=1.0)
-    np.testing.assert_allclose(np.sort(on_gpu.score)[-20:], np.sort(on_cpu.score)[-20:], atol=1e-2)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_a_gpu_picks_the_same_twice(model_with_classifier):
-    picker = Picker.load(str(model_with_classifier), "cuda")
-    one, other = (picker.pick(scene(), PIXEL, PARAMS) for _ in range(2))
-    np.testing.assert_array_equal(one.yx_px, other.yx_px)
-    np.testing.assert_array_equal(one.score, other.score)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_every_tile_size_gives_the_same_picks_on_a_gpu():
-    picker = Picker.load("general", "cuda")
-    pixels, params = crowd(85), PickParams(diameter_angstrom=24 * PIXEL[0])
-    usual = picker.pick(pixels, PIXEL, params)
-    for tile_px in picker.tile_sizes_px:
-        assert_same(in_tiles(picker, pixels, params, tile_px), usual)
-
-
-@pytest.mark.gpu
-@needs_gpu
-def test_a_gpu_with_little_memory_says_so_and_smaller_tiles_need_less():
-    picker = Picker.load("general", "cuda")
-    pixels, params = crowd(85), PickParams(diameter_angstrom=24 * PIXEL[0])
-    needed = {}
-    for tile_px in (picker.tile_sizes_px[0], picker.tile_sizes_px[-1]):
-        release()
-        torch.cuda.reset_peak_memory_stats()
-        usual = in_tiles(picker, pixels, params, tile_px)
-        needed[tile_px] = torch.cuda.max_memory_reserved()
-    largest, smallest = needed
-    assert needed[smallest] < needed[largest]
-    release()
-    total = picker.memory_bytes()["total"]
-    torch.cuda.set_per_process_memory_fraction((needed[smallest] + needed[largest]) / 2 / total)
-    try:
-        with pytest.raises(DeviceOutOfMemory, match="out of memory on the device"):
-            in_tiles(picker, pixels, params, largest)
-        assert_same(in_tiles(picker, pixels, params, smallest), usual)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    del picker
-    release()
-    assert torch.cuda.memory_allocated() == 0

@@ -102,10 +102,3 @@ def test_the_scenes_are_as_hard_as_they_should_be() -> None:
     near = np.abs(score - picker.default_threshold) < 0.2
     assert (score >= picker.default_threshold).sum() >= 2 * precision._LEAST_PICKS
     assert near.sum() >= 30
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_takes_half_precision_by_itself() -> None:
-    picker = Picker.load("general", "cuda")
-    assert picker.precision in ("float16", "bfloat16"), picker.imprecise

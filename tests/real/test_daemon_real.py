@@ -94,7 +94,6 @@ def check_session(rig: Rig, session: str, unfinished_at: dict[str, float]) -> di
     return picks
 
 
-@pytest.mark.timeout(240)
 def test_real_micrographs_arrive_in_pieces_and_are_picked_once(rig: Rig, tmp_path: Path) -> None:
     sources = {dtype: convert(tmp_path / "source" / dtype, dtype, count) for dtype, count in COUNTS.items()}
     rig.start()

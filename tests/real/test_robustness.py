@@ -15,7 +15,6 @@ from tests.real.robustness import shares
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(not available(), reason="the real micrographs are absent"),
 ]
 

@@ -129,6 +129,21 @@ def test_everything_is_told(session):
     assert {"Micrographs per hour", "Picks per micrograph", "Scores of the candidates"} <= labels
 
 
+@pytest.mark.parametrize(
+    ("root", "out", "project", "coordinates"),
+    [
+        ("/d/apo/MotionCorr/job002", "/d/apo/drpwatch/a", "directory, /d/apo (", "drpwatch/a/"),
+        ("/d/apo/MotionCorr/job002/", "/picked/a/", "directory, /d/apo (", "/picked/a/"),
+        ("/d/apo/MotionCorr/job003", "/d/apo/drpwatch/a", "directory (", "/d/apo/drpwatch/a/"),
+    ],
+)
+def test_paths_are_those_of_the_project_where_it_is_known(root, out, project, coordinates):
+    four, three, _ = steps(Handover(out, root, "MotionCorr/job002/", 120.0, 3.0, False))
+    assert project in four.where
+    assert f"--coord_list {coordinates}autopick.star " in four.command
+    assert f"--coord_dir {coordinates} " in three.command
+
+
 def test_the_commands_are_those_for_these_paths(session):
     session.add(["a.mrc"])
     text = report(session).text

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 from drpwatch.errors import SessionError, UsageError
 from drpwatch.service.control import (
     DaemonView,
+    DeviceView,
     Health,
     MicrographCounts,
     MicrographView,
@@ -54,6 +55,8 @@ class FakeControl:
     requests: list[SessionRequest] = field(default_factory=list)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     notices: tuple[str, ...] = ()
+    devices: tuple[DeviceView, ...] = ()
+    page: str | None = None
     live: Health = field(default_factory=Health)
     ready: Health = field(default_factory=Health)
 
@@ -147,7 +150,7 @@ class FakeControl:
         return self.views[name]
 
     def daemon(self) -> DaemonView:
-        return DaemonView("0.0.0", self.notices)
+        return DaemonView("0.0.0", self.notices, self.page, self.devices)
 
     def liveness(self) -> Health:
         return self.live

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
-from drpwatch.config import Config, Watch
+from drpwatch.config import Config, Pick, Watch
 from drpwatch.formats import star
 from drpwatch.micrograph import PickParams
 from drpwatch.service.clock import Clock
@@ -24,22 +25,23 @@ from tests.support import eventually
 class Plant:
     """A pipeline and its control, on one session."""
 
-    def __init__(self, root: Path, pickers: FakePickers) -> None:
+    def __init__(self, root: Path, pickers: FakePickers, **pick: Any) -> None:
         self.root, self.pickers = root, pickers
         self.mics = root / "mics"
         self.mics.mkdir()
         self.faults = Faults()
         self.journal = FaultyJournal(root / "journal.db", self.faults)
-        config = Config(watch=Watch(poll_interval_s=0.1, settle_s=0.1))
+        config = Config(watch=Watch(poll_interval_s=0.1, settle_s=0.1), pick=Pick(**pick))
         self.ahead_s = 0.0  # of the wall clock
         clock = Clock(wall=lambda: time.time() + self.ahead_s)
-        publisher = Publisher(Metrics(), clock)
+        publisher = Publisher(Metrics(config.pick.device_labels), clock)
         self.pipeline = Pipeline(self.journal, config, pickers, publisher, clock)
         self.control = Sessions(self.journal, self.pipeline, publisher, clock, Settings(config, None))
 
     def start(self, **params: object) -> None:
         self.pipeline.start()
-        self.control.start_session(SessionRequest("s1", self.mics, PickParams(150.0, **params)))
+        given = {"diameter_angstrom": 150.0, **params}
+        self.control.start_session(SessionRequest("s1", self.mics, PickParams(**given)))
 
     def write(self, name: str, seed: int = 1) -> None:
         write_image(self.mics / f".{name}", seed)

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from drpwatch.service.peer import PeerProtocol
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 @contextmanager
@@ -28,5 +28,5 @@ def serving(app: FastAPI, path: Path) -> Iterator[Path]:
         yield path
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE * 10)
         assert not thread.is_alive()

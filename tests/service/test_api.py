@@ -239,12 +239,15 @@ def test_micrographs_by_state_each_once(local, control):
 @pytest.mark.parametrize(("path", "attribute"), [("/livez", "live"), ("/readyz", "ready")])
 def test_probes(remote, control, path, attribute):
     answer = remote.get(path)
-    assert (answer.status_code, answer.json()) == (200, {"healthy": True, "reasons": []})
+    assert (answer.status_code, answer.json()) == (200, {"healthy": True, "reasons": [], "notes": []})
+    setattr(control, attribute, Health((), ("one of two GPUs is away",)))
+    answer = remote.get(path)
+    assert (answer.status_code, answer.json()["notes"]) == (200, ["one of two GPUs is away"])
     setattr(control, attribute, Health(("no GPU yet", "the disk is full")))
     answer = remote.get(path)
     assert (answer.status_code, answer.json()) == (
         503,
-        {"healthy": False, "reasons": ["no GPU yet", "the disk is full"]},
+        {"healthy": False, "reasons": ["no GPU yet", "the disk is full"], "notes": []},
     )
 
 

@@ -30,7 +30,7 @@ from drpwatch.web.page import Page
 from tests.service.fakes import FakeControl, FakeMetrics, micrograph
 from tests.service.serving import serving
 from tests.session.bench import Bench
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 BODY = {"name": "s1", "watch_root": "/data/mics", "diameter_angstrom": 150}
 READS = {"sessions", "session", "micrographs", "daemon", "liveness", "readiness"}
@@ -160,7 +160,7 @@ def test_no_number_of_connections_takes_all_files_of_the_daemon(control, tmp_pat
         held = []
         for _ in range(MOST_CONNECTIONS + 50):
             held.append(socket.socket(socket.AF_UNIX))
-            held[-1].settimeout(10)
+            held[-1].settimeout(PATIENCE * 10)
             held[-1].connect(str(path))
         assert all(hung_up(one) for one in held[MOST_CONNECTIONS:])
         for one in held:
@@ -178,7 +178,7 @@ def hung_up(one: socket.socket) -> bool:
 
 def answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as one:
-        one.settimeout(5)
+        one.settimeout(PATIENCE * 5)
         try:
             one.connect(str(path))
             one.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -213,26 +213,30 @@ def schema_of(app):
     return schema
 
 
-def check(case) -> None:
+def check(case, session) -> None:
     """Send what schemathesis made, half of the time to the session that there is."""
     if case.path_parameters and len(str(case.path_parameters["name"])) % 2:
-        case.path_parameters["name"] = "s1"
+        case.path_parameters["name"] = session
     case.call_and_validate(checks=CHECKS)
 
 
+there_is = pytest.mark.parametrize("session", ["s1"])
+"""With a parameter the test of each operation has an id of its own."""
 quick = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @schema_of(local_app(populated())).parametrize()
+@there_is
 @quick
-def test_whatever_the_socket_is_sent_it_answers_as_its_schema_says(case):
-    check(case)
+def test_whatever_the_socket_is_sent_it_answers_as_its_schema_says(case, session):
+    check(case, session)
 
 
 @schema_of(remote_app(populated())).parametrize()
+@there_is
 @quick
-def test_whatever_the_tcp_port_is_sent_it_answers_as_its_schema_says(case):
-    check(case)
+def test_whatever_the_tcp_port_is_sent_it_answers_as_its_schema_says(case, session):
+    check(case, session)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +324,7 @@ def test_a_huge_body_is_not_read_to_its_end(control, tmp_path, chunked):
 def test_what_is_no_request_is_refused_and_the_next_one_answered(control, tmp_path, start):
     with serving(local_app(control), tmp_path / "s") as path:
         with socket.socket(socket.AF_UNIX) as one:
-            one.settimeout(10)
+            one.settimeout(PATIENCE * 10)
             one.connect(str(path))
             try:
                 one.sendall(start)

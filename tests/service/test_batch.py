@@ -20,7 +20,9 @@ from drpwatch.errors import (
 from drpwatch.formats import star
 from drpwatch.formats.mrc import write_mrc
 from drpwatch.micrograph import PickParams, Picks
+from drpwatch.pick.device import plain
 from drpwatch.service.batch import Batch, Done
+from drpwatch.service.channel import Allocate
 from drpwatch.service.inputs import find_inputs
 from drpwatch.service.interrupts import Interrupts
 from drpwatch.session import disk
@@ -34,8 +36,10 @@ class FakePicker:
     """Picks as many particles as the first pixel says; a negative number is blank, 99 a dead device."""
 
     weights_sha256: str = "a" * 64
+    device_name: str = "batch device"
     tile_sizes_px: tuple[int, ...] = (512, 256)
     room_px: int = 1000
+    host_memory: Allocate = plain
     seen: list[int] = field(default_factory=list)
 
     def upload(self, pixels):

@@ -21,6 +21,7 @@ class Scripted:
     """A picker that picks what it is told to."""
 
     weights_sha256 = "a" * 64
+    device_name = "canary device"
     tile_sizes_px = (256,)
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from drpwatch.service import device
 from tests.daemon.fake_device import FakeDevice
 from tests.daemon.fake_picker import FakePickers
 from tests.service.plant import Plant
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 def page(plant: Plant) -> str:
@@ -27,7 +27,7 @@ def test_with_little_memory_it_is_picked_in_smaller_tiles(plant: Plant, pickers:
     plant.recorded(2)
     assert pickers.device.tiles == [512, 256, 128, 128]  # the second one begins with what worked
     assert 'drpwatch_errors_total{kind="memory"} 2.0' in page(plant)
-    assert "drpwatch_tile_px 128.0" in page(plant)
+    assert 'drpwatch_tile_px{device="auto"} 128.0' in page(plant)
     assert plant.rows() == ["a.mrc", "b.mrc"]
 
 
@@ -82,15 +82,16 @@ def test_what_waits_for_the_disk_when_the_device_fails_is_not_written(
     def call(name: str, act, half=None):  # type: ignore[no-untyped-def]
         if name == "write" and not slow.is_set():
             reached.set()
-            assert slow.wait(20)
+            assert slow.wait(300)
         return real(name, act, half)
 
     plant.faults.call = call  # type: ignore[method-assign]
     plant.write("b.mrc", 2)
-    assert reached.wait(10)
+    assert reached.wait(PATIENCE * 10)
     for seed in (3, 4):
         plant.write(f"{seed}.mrc", seed)
-    eventually(lambda: plant.pipeline._outcomes.depth == 2, 10, "two more are picked")
+    desk = plant.pipeline.recorder._desks["s1"]
+    eventually(lambda: len(desk._held) == 3, 10, "two more are picked")
     plant.write("bad.mrc", 9)
     eventually(lambda: isinstance(plant.pipeline.failure, DeviceFault), 10, "the device fails")
     slow.set()
@@ -103,9 +104,9 @@ def test_what_waits_for_the_disk_when_the_device_fails_is_not_written(
 
 def test_a_device_that_lies_is_not_ready_and_ends_the_pipeline(plant: Plant, pickers: FakePickers) -> None:
     pickers.device = FakeDevice(wrong_from=2)
-    plant.pipeline.picking._device._canary._every_s = 0.1
+    plant.pipeline.pickings[0]._device._canary._every_s = 0.1
     plant.start()
     eventually(lambda: plant.pipeline.failure is not None, 10, "the pipeline fails")
     assert "the picks of the canary micrograph moved" in plant.control.readiness().reasons[0]
-    assert "drpwatch_device_ready 0.0" in page(plant)
-    assert 'drpwatch_canary_checks_total{result="moved"} 1.0' in page(plant)
+    assert 'drpwatch_device_ready{device="auto"} 0.0' in page(plant)
+    assert 'drpwatch_canary_checks_total{device="auto",result="moved"} 1.0' in page(plant)

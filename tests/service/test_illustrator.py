@@ -1,7 +1,6 @@
 """Pictures beside the way of a micrograph: whatever goes wrong with them, every micrograph is picked."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from drpwatch.session.journal import Journal
 from drpwatch.session.thumbnails import FOLDER, Thumbnails, View
 from tests.daemon.fake_picker import FakePicker, FakePickers
 from tests.daemon.rig import image, write_image
-from tests.support import eventually, grey_values
+from tests.support import PATIENCE, eventually, grey_values
 
 
 class Atelier:
@@ -84,13 +83,11 @@ def test_each_micrograph_has_its_pictures(atelier: Callable[..., Atelier]) -> No
 
 def test_a_disk_that_hangs_holds_up_nothing(atelier: Callable[..., Atelier], monkeypatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(Thumbnails, "write", lambda *_: release.wait(30))
+    monkeypatch.setattr(Thumbnails, "write", lambda *_: release.wait(300))
     one = atelier()
     one.write(12)
     one.picked(12)
-    began = time.monotonic()
-    assert one.pipeline.stop(10)
-    assert time.monotonic() - began < 5
+    assert one.pipeline.stop(PATIENCE * 5)
     release.set()
 
 
@@ -118,7 +115,7 @@ def test_a_picture_that_cannot_be_drawn_fails_no_micrograph(
     one = atelier()
     one.write(2)
     one.picked(2)
-    assert one.pipeline.picking.not_ready is None
+    assert one.pipeline.not_ready is None
     assert not (one.out / FOLDER).exists()
 
 

@@ -20,8 +20,9 @@ OURS = {
     "session_idle", "expected_end_timestamp_seconds",
     "watch_root_readable", "watch_events", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
     "config_reload_failed", "config_needs_restart", "heartbeat_timestamp_seconds",
-    "device_ready", "device_memory_bytes", "device_released", "tile_px", "canary_checks", "crashes",
-    "quarantined", "journal_commit_seconds",
+    "device_ready", "device_busy_seconds", "device_memory_bytes", "device_released", "device_precision", "tile_px",
+    "canary_checks",
+    "crashes", "quarantined", "journal_commit_seconds",
 }  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def samples(metrics: Metrics) -> dict[tuple, float]:
 
 def use(metrics: Metrics) -> None:
     """Do to the metrics what a daemon with two sessions does."""
-    metrics.show_model("general", "ab" * 32)
+    metrics.show_model("general", "ab" * 32, "auto")
     for name in ("s1", "s2"):
         metrics.add_session(name, "waiting")
         metrics.show_state(name, "running")
@@ -80,8 +81,8 @@ def test_every_closed_label_value_is_there_from_the_start(metrics: Metrics) -> N
         ("drpwatch_errors_total", ("kind", "device")),
         ("drpwatch_stage_seconds_count", ("stage", "detect")),
         ("drpwatch_queue_depth", ("queue", "ready")),
-        ("drpwatch_device_memory_bytes", ("kind", "peak")),
-        ("drpwatch_device_ready",),
+        ("drpwatch_device_memory_bytes", ("device", "auto"), ("kind", "peak")),
+        ("drpwatch_device_ready", ("device", "auto")),
     ]:
         assert values[key] == 0
     assert values["drpwatch_heartbeat_timestamp_seconds", ("loop", "scanner")] > 1.7e9

@@ -16,7 +16,7 @@ from drpwatch.service.control import SessionRequest
 from drpwatch.service.metrics import Metrics
 from tests.daemon.fake_picker import FakePickers, sha256_of
 from tests.service.plant import Plant
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 def test_an_error_that_nobody_foresaw_fails_one_micrograph(plant: Plant, pickers: FakePickers) -> None:
@@ -69,7 +69,7 @@ def test_a_configured_model_that_is_missing_ends_the_daemon(plant: Plant, picker
     woken = threading.Event()
     plant.pipeline.on_failure = woken.set
     plant.pipeline.start()
-    assert woken.wait(10)
+    assert woken.wait(PATIENCE * 10)
     assert isinstance(plant.pipeline.failure, WeightsError)
     assert not plant.control.liveness().healthy
 
@@ -167,7 +167,7 @@ def test_loops_that_stop_beating_are_named(plant: Plant) -> None:
 
 
 def test_waiting_for_the_device_is_no_standstill(plant: Plant, pickers: FakePickers) -> None:
-    pickers.not_ready_s = 3600
+    pickers.is_there = lambda: False
     plant.start()
     for n in range(8):  # more than the loaders and queues take
         plant.write(f"{n}.mrc", n)

@@ -7,12 +7,13 @@ import pytest
 import structlog
 
 from drpwatch.errors import OutputError
+from drpwatch.report.handover import REPORT
 from drpwatch.report.making import make_report
 from drpwatch.service import reports as module
-from drpwatch.service.reports import REPORT, Reports
+from drpwatch.service.reports import Reports
 from drpwatch.session.lifecycle import Verb
 from tests.report.making import Session
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 DAY_S = 86_400.0
 
@@ -94,7 +95,7 @@ def test_a_report_that_hangs_holds_up_no_more_than_itself(session, monkeypatch):
 
     def slow(*given):
         entered.set()
-        assert released.wait(10)
+        assert released.wait(300)
         return make_report(*given)
 
     monkeypatch.setattr(module, "make_report", slow)
@@ -102,8 +103,8 @@ def test_a_report_that_hangs_holds_up_no_more_than_itself(session, monkeypatch):
     reports = Reports(session.journal, lambda: 0.0)
     first = threading.Thread(target=reports.make, args=("s1",))
     first.start()
-    assert entered.wait(5)
+    assert entered.wait(PATIENCE * 5)
     with pytest.raises(OutputError, match="another report is being made"):
         reports.make("s1")
     released.set()
-    first.join(10)
+    first.join(PATIENCE * 10)

@@ -21,7 +21,7 @@ from drpwatch.session.lifecycle import Verb
 from drpwatch.session.records import SessionSpec
 from drpwatch.watch import discovery
 from tests.daemon.rig import write_image
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 class Station:
@@ -44,7 +44,7 @@ class Station:
 
         def scan(watch_root: Path, *rest: object) -> object:
             if watch_root == self.roots["s1"]:
-                assert self.answers.wait(30)
+                assert self.answers.wait(300)
             return real(watch_root, *rest)  # type: ignore[arg-type]
 
         monkeypatch.setattr(discovery, "scan", scan)
@@ -70,7 +70,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Station
     yield made
     made.answers.set()
     made.stop.set()
-    made.thread.join(10)
+    made.thread.join(PATIENCE * 10)
     assert not made.thread.is_alive()
     made.journal.close()
 
@@ -139,5 +139,5 @@ def test_the_scanner_stops_though_a_root_hangs(station: Station) -> None:
     eventually(lambda: station.ready("s2") == 1, 5, "the other session goes on")
     station.stop.set()
     station.scanner.wake()
-    station.thread.join(5)
+    station.thread.join(PATIENCE * 5)
     assert not station.thread.is_alive()

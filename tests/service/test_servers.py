@@ -15,6 +15,7 @@ from drpwatch.errors import ConfigError
 from drpwatch.service.api import build_app
 from drpwatch.service.servers import Server, bind_tcp, bind_unix
 from tests.service.fakes import FakeControl, FakeMetrics
+from tests.support import PATIENCE
 
 NOBODY, STAFF = 65534, 50
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root may be somebody else")
@@ -45,7 +46,7 @@ def call(path: Path, groups: list[int]) -> tuple[int, bytes]:
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
             with socket.socket(socket.AF_UNIX) as caller:
-                caller.settimeout(20)
+                caller.settimeout(PATIENCE * 20)
                 caller.connect(str(path))
                 caller.sendall(REQUEST)
                 os.write(theirs, caller.recv(100).partition(b"\r\n")[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from drpwatch.service.systemd import Notifier
+from tests.support import PATIENCE
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -17,7 +18,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     name = str(tmp_path / "notify") if request.param == "path" else f"@drpwatch-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0", 1))
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE * 5)
         yield listener, name
 
 

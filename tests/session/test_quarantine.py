@@ -8,7 +8,7 @@ import pytest
 
 from drpwatch.formats import star
 from drpwatch.session.journal import MOST_KILLS
-from drpwatch.session.records import Crash, CrashKind, MicrographState
+from drpwatch.session.records import Crash, CrashKind, MicrographState, Suspect
 from tests.session.bench import Bench
 
 NOW = 2000.0
@@ -17,7 +17,8 @@ NOW = 2000.0
 def crash(bench: Bench, kind: CrashKind = CrashKind.SIGNAL, name: str = "a.mrc") -> tuple[str, str] | None:
     ready = bench.take()
     assert ready is not None
-    return bench.journal.note_crash(Crash(kind, "segmentation fault", ready.micrograph_id, name), NOW)
+    suspect = Suspect(ready.micrograph_id, name)
+    return bench.journal.note_crash(Crash(kind, "segmentation fault", (suspect,)), NOW)
 
 
 @pytest.fixture
@@ -81,8 +82,30 @@ def test_what_is_recorded_or_another_by_now_is_not_blamed(bench: Bench) -> None:
         assert crash(bench, name="b.mrc") is None  # the journal is another one than that of the mark
     bench.record(ready)
     for _ in range(3):
-        told = Crash(CrashKind.SIGNAL, "segmentation fault", ready.micrograph_id, "a.mrc")
+        told = Crash(CrashKind.SIGNAL, "segmentation fault", (Suspect(ready.micrograph_id, "a.mrc"),))
         assert bench.journal.note_crash(told, NOW) is None
         assert bench.journal.note_crash(Crash(CrashKind.CANARY, "picks moved"), NOW) is None
     assert bench.journal.totals(1).picked == 1
     assert bench.journal.crashes() == {CrashKind.SIGNAL: 6, CrashKind.CANARY: 3}
+
+
+def test_nothing_is_quarantined_by_a_crash_that_another_may_have_caused(bench: Bench) -> None:
+    bench.appear("b.mrc", 1)
+    both = tuple(
+        Suspect(record.id, record.name) for record in bench.journal.micrographs(1, [MicrographState.READY])
+    )
+    shared = Crash(CrashKind.SIGNAL, "segmentation fault", both)
+    assert len(both) == 2
+    for _ in range(3):
+        assert bench.journal.note_crash(shared, NOW) is None
+    assert bench.journal.crashes() == {CrashKind.SIGNAL: 3}
+    assert bench.journal.suspects() == {suspect.micrograph_id for suspect in both}
+    # Alone on a device, and it was in another crash before: this one did it.
+    (a,) = (suspect for suspect in both if suspect.name == "a.mrc")
+    assert bench.journal.note_crash(Crash(CrashKind.SIGNAL, "segmentation fault", (a,)), NOW) is not None
+    assert bench.journal.count_quarantined(1) == 1
+    assert bench.journal.suspects() == {suspect.micrograph_id for suspect in both} - {a.micrograph_id}
+    b = bench.take()
+    assert b is not None
+    bench.record(b)
+    assert bench.journal.suspects() == frozenset()

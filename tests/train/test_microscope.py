@@ -10,7 +10,7 @@ from drpwatch.errors import IncompleteMicrograph, UnusableMicrograph
 from drpwatch.formats import mrc
 from drpwatch.train import microscope
 from drpwatch.train.microscope import Microscope, compact_species
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 SPECIES = compact_species(0)
 
@@ -80,7 +80,7 @@ def test_one_is_truncated_until_later_ones_are_there_and_a_rewrite_waits_for_the
     assert maker.exposures[maker.names[1]].finished_at > maker.exposures[maker.names[3]].finished_at
     assert truncated.stat().st_size == mrc.read_header(truncated).expected_bytes
     stop.set()
-    worker.join(10)
+    worker.join(PATIENCE * 10)
     assert not worker.is_alive()
     assert maker.exposures[maker.rewritten_name].generation == 1
 
@@ -92,7 +92,7 @@ def test_it_stops_in_the_middle_of_a_file(tmp_path: Path) -> None:
     worker.start()
     eventually(lambda: first.exists() and first.stat().st_size > 1024, 20, "the first piece is there")
     stop.set()
-    worker.join(2)
+    worker.join(PATIENCE * 2)
     assert not worker.is_alive()
     assert maker.exposures == {}
     with pytest.raises(IncompleteMicrograph):

@@ -1,6 +1,9 @@
 """Discovery of one session on a real directory, with a clock of our own."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -331,25 +334,52 @@ def test_root_that_is_missing_and_comes_back(root: Path, put) -> None:
     assert kinds(watcher.look(1)) == {"a.mrc": Ready}  # same file, seen 61 s apart
 
 
-def test_unmounted_root_is_not_an_empty_one(root: Path, put, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Mount:
+    """A link to the root, which becomes one to an empty directory on another file system."""
+
+    path: Path
+    bare: Path
+
+    def undo(self) -> None:
+        self.path.unlink()
+        self.path.symlink_to(self.bare)
+
+
+@pytest.fixture
+def mount(root: Path, tmp_path: Path) -> Iterator[Mount]:
     bare = Path("/dev/shm")
     if not bare.is_dir() or bare.stat().st_dev == root.stat().st_dev:
         pytest.skip("needs a second file system")
-    empty = bare / f"drpwatch-test-{os.getpid()}"
-    empty.mkdir()
-    try:
-        put("a.mrc")
-        link = tmp_path / "mount"
-        link.symlink_to(root)
-        watcher = Watcher(link)
-        watcher.look()
-        link.unlink()
-        link.symlink_to(empty)
+    link = tmp_path / "mount"
+    link.symlink_to(root)
+    with tempfile.TemporaryDirectory(dir=bare) as empty:
+        yield Mount(link, Path(empty))
+
+
+def test_unmounted_root_is_not_an_empty_one(mount: Mount, put) -> None:
+    put("a.mrc")
+    watcher = Watcher(mount.path)
+    watcher.look()
+    mount.undo()
+    with pytest.raises(ScanFailed, match="seems to be unmounted"):
+        watcher.look(5)
+    assert set(watcher.discovery.waiting) == {"a.mrc"}
+
+
+def test_unmounted_root_whose_names_came_by_hints_alone_is_not_an_empty_one(mount: Mount, put) -> None:
+    watcher = Watcher(mount.path)
+    assert watcher.look() == []
+    for name in ("a.mrc", "b.mrc"):
+        put(name)
+    watcher.look(1, ("a.mrc",), full=False)
+    assert kinds(watcher.look(5, full=False)) == {"a.mrc": Ready}
+    watcher.look(0, ("b.mrc",), full=False)
+    mount.undo()
+    for _ in range(3):
         with pytest.raises(ScanFailed, match="seems to be unmounted"):
             watcher.look(5)
-        assert set(watcher.discovery.waiting) == {"a.mrc"}
-    finally:
-        empty.rmdir()
+    assert set(watcher.discovery.waiting) == {"b.mrc"}
 
 
 def test_directory_that_becomes_unreadable_keeps_its_names(watcher: Watcher, root: Path, put) -> None:

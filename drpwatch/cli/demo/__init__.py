@@ -26,6 +26,9 @@ def demo(
     pace_s: Annotated[float, typer.Option(min=0.1, help="Seconds that writing a micrograph takes.")] = 2.0,
     model: Annotated[str, typer.Option(help="Name of shipped weights, or a weights file.")] = "general",
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Whether the folder stays.")] = True,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep the daemon and its page at the end, until Ctrl-C.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only the result, as JSON.")] = False,
 ) -> None:
     """Watch a simulated session being picked live, and compare the picks with what was simulated.
@@ -47,7 +50,7 @@ def demo(
             folder, Microscope(folder / Demo.WATCHED, compact_species(seed), count, seed, pace_s), model
         )
         with open_screen(quiet=as_json) as screen:
-            report = show.run(screen)
+            report = show.run(screen, stay)
         if as_json:
             print(json.dumps(as_values(report), indent=2))
         else:

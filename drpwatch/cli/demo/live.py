@@ -16,7 +16,7 @@ from drpwatch.cli.demo.report import Report, examine
 from drpwatch.cli.demo.screen import Screen, micrographs
 from drpwatch.errors import DrpwatchError
 from drpwatch.formats import star
-from drpwatch.report.handover import MICROGRAPHS_STAR
+from drpwatch.report.handover import MICROGRAPHS_STAR, REPORT
 from drpwatch.train.microscope import PIXEL_SIZE_ANGSTROM, Microscope
 
 SESSION = "demo"
@@ -41,8 +41,8 @@ class Demo:
         self._picked: frozenset[str] = frozenset()
         self._accident: BaseException | None = None
 
-    def run(self, screen: Screen) -> Report:
-        """Run it to its end.
+    def run(self, screen: Screen, stay: bool) -> Report:
+        """Run it to its end; `stay` keeps the daemon and its page until Ctrl-C.
 
         Raises
         ------
@@ -66,6 +66,9 @@ class Demo:
             finally:
                 self._stop.set()
                 writer.join()
+            (self._out / REPORT).write_bytes(daemon.client.report(SESSION))
+            if stay:
+                _linger(daemon, screen)
         return examine(view, self._microscope, self._folder, started)
 
     def _request(self) -> Json:
@@ -138,6 +141,17 @@ class Demo:
         view = daemon.client.session(SESSION)
         screen.update(view)
         return view
+
+
+def _linger(daemon: OwnDaemon, screen: Screen) -> None:
+    """Let people look at the page for as long as they like."""
+    screen.say(f"The session is complete. The page stays until Ctrl-C: {daemon.page}")
+    try:
+        while True:
+            daemon.check()
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        return
 
 
 def _as_command(request: Json) -> str:

@@ -20,7 +20,7 @@ from drpwatch.cli.tables import print_fields
 from drpwatch.cli.views import handover
 from drpwatch.errors import DrpwatchError
 from drpwatch.formats import star
-from drpwatch.report.handover import extraction_commands
+from drpwatch.report.handover import REPORT, extraction_commands
 from drpwatch.train.microscope import PIXEL_SIZE_ANGSTROM, Microscope
 
 _TRUTH = "truth.star"
@@ -128,7 +128,8 @@ def print_report(report: Report, kept: bool) -> None:
     if not kept:
         return
     diameter = f"{view['params']['diameter_angstrom']:g}"
-    print_fields([("writes" if i == 0 else "", path) for i, path in enumerate(view["outputs"])])
+    wrote = [*view["outputs"], str(Path(view["out_dir"], REPORT))]
+    print_fields([("writes" if i == 0 else "", path) for i, path in enumerate(wrote)])
     print(f"\ncd {shlex.quote(str(report.folder))}")
     print(f"drpwatch evaluate {view['out_dir']}/particles.star {_TRUTH} --diameter-angstrom {diameter}\n")
     print(extraction_commands(handover(view)))

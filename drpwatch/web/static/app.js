@@ -1,7 +1,7 @@
 // The page: which session is shown, and when what is asked again.
 
 import * as daemon from "./daemon.js";
-import { ago, byId, clock, count, element, fillList, median, score, seconds } from "./format.js";
+import { ago, byId, clock, count, element, fillList, gigabytes, median, score, seconds } from "./format.js";
 import { Gallery } from "./gallery.js";
 import { SquareMap } from "./map.js";
 import { gradient } from "./picks.js";
@@ -58,7 +58,9 @@ const tiles = daemon.throttled(() => gallery.refresh().catch(told), GALLERY_MS);
 const figures = daemon.throttled(() => showFigures().catch(told), FIGURES_MS);
 
 async function showOverview() {
-  state.sessions = await daemon.sessions();
+  const [sessions, { devices }] = await Promise.all([daemon.sessions(), daemon.about()]);
+  Object.assign(state, { sessions });
+  tellDevices(devices);
   const names = state.sessions.map((one) => one.name);
   byId("nothing").hidden = names.length > 0;
   byId("session-view").hidden = names.length === 0;
@@ -66,6 +68,32 @@ async function showOverview() {
   if (!names.length) return;
   if (!names.includes(state.name)) await enter(names.includes(fromAddress().name) ? fromAddress().name : names[0]);
   tellSession(state.sessions.find((one) => one.name === state.name));
+}
+
+/** What picks: its name and state in short, and all that is known of it below the pointer. */
+function tellDevices(devices) {
+  const told = devices.map((device) => {
+    const { title, text, kind } = inWords(device);
+    const item = element("li", { title }, text);
+    item.dataset.state = kind;
+    return item;
+  });
+  const list = byId("devices");
+  const same = told.length === list.children.length && told.every((item, n) => item.isEqualNode(list.children[n]));
+  if (!same) list.replaceChildren(...told);
+}
+
+function inWords({ name, not_ready: reason, released, memory_bytes: memory, tile_px: tile }) {
+  const kind = reason !== null ? "away" : released ? "released" : "ready";
+  const words = { away: "not ready", released: "released", ready: "ready" }[kind];
+  const parts = [`${name ?? "no device yet"}: ${words}`];
+  if (kind === "ready" && memory.total) parts.push(`${gigabytes(memory.total - memory.free)} of ${gigabytes(memory.total)} GB`);
+  const more = [
+    reason ?? (released ? "nothing to pick, so that the models are off it" : null),
+    memory.total ? `${gigabytes(memory.reserved)} GB held by drpwatch` : null,
+    tile === null ? null : `tiles of ${tile} px`,
+  ];
+  return { kind, text: parts.join(", "), title: more.filter(Boolean).join("; ") };
 }
 
 function tellNames(names) {
@@ -122,7 +150,7 @@ function tellFigures(session) {
   const figures = [
     ["micrographs", count(picked), failed ? `${count(failed)} failed` : "none failed", failed ? "warn" : ""],
     ["picks", count(session.picks), picked ? `${count(session.picks / picked)} on average` : "", ""],
-    ["picks now", count(now), all === null ? "" : `median of ${NEWEST}; all: ${count(all)}`, low ? "bad" : ""],
+    ["picks now", count(now), all === null ? "" : `median of ${Math.min(NEWEST, picked)}; all: ${count(all)}`, low ? "bad" : ""],
     ["per hour", count(session.micrographs_per_hour), session.idle ? "idle" : "", ""],
     ["to be picked", count(ready), waiting ? `${count(waiting)} incomplete` : "all whole", ""],
     ["latency", seconds(latency), "whole to recorded", ""],
@@ -194,6 +222,16 @@ window.addEventListener("hashchange", () => {
   else if (id !== null) open(id);
 });
 
+/** Draw circles around picks, or leave the pictures as they are: in tiles and in large. */
+function showCircles(on) {
+  viewer.circles = on;
+  byId("tiles").classList.toggle("bare", !on);
+  for (const button of document.querySelectorAll(".circles")) button.setAttribute("aria-pressed", String(on));
+  if (viewer.isOpen) viewer.draw();
+}
+
+for (const button of document.querySelectorAll(".circles")) button.addEventListener("click", () => showCircles(!viewer.circles));
+
 const help = byId("help");
 byId("help-button").addEventListener("click", () => help.showModal());
 byId("help-close").addEventListener("click", () => help.close());
@@ -204,6 +242,7 @@ document.addEventListener("keydown", (event) => {
   const inList = !viewer.isOpen && !help.open;
   const act = {
     "?": () => (help.open ? help.close() : help.showModal()),
+    p: () => showCircles(!viewer.circles),
     ...(inList && {
       f: () => gallery.chooseNext().catch(told),
       ArrowLeft: () => gallery.step(-1),

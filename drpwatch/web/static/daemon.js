@@ -13,6 +13,7 @@ async function get(path) {
 
 const of = (session) => `/sessions/${encodeURIComponent(session)}`;
 
+export const about = () => get("/daemon");
 export const sessions = async () => (await get("/sessions")).sessions;
 export const series = (session) => get(`${of(session)}/series`);
 export const map = (session) => get(`${of(session)}/map`);

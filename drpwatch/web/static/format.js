@@ -20,6 +20,8 @@ export function seconds(value) {
   return `${value < 10 ? value.toFixed(1) : whole.format(value)} s`;
 }
 
+export const gigabytes = (bytes) => (bytes / 1e9).toFixed(bytes < 1e11 ? 1 : 0);
+
 /** How long ago unix seconds are, in words that fit a caption. */
 export function ago(at, now = Date.now() / 1000) {
   if (at == null) return "never";

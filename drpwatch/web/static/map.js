@@ -41,7 +41,11 @@ export class SquareMap {
     const usual = median(picks);
     const most = picks[Math.floor((picks.length - 1) * 0.95)] || 1;
     const below = this.box.scrollTop;
-    this.box.replaceChildren(...this.groups.map((group) => this.row(group, usual, most)));
+    const rows = this.groups.map((group) => this.row(group, usual, most));
+    const bad = rows.filter((row) => row.classList.contains("bad"));
+    // What has gone bad is seen without scrolling.
+    this.box.replaceChildren(...bad, ...rows.filter((row) => !bad.includes(row)));
+    byId("map-told").textContent = bad.length ? `${count(bad.length)} of ${count(rows.length)} with few picks` : "";
     // Widths are known once the rows are there.
     for (const row of this.box.children) row.paint();
     this.box.scrollTop = below;

@@ -19,6 +19,7 @@ export class Viewer {
     this.image = null;
     this.pointers = new Map();
     this.pointer = null; // where it hovers
+    this.circles = true; // whether they are drawn
     byId("viewer-close").addEventListener("click", () => this.dialog.close());
     byId("newer").addEventListener("click", () => this.step("newer_id"));
     byId("next-older").addEventListener("click", () => this.step("older_id"));
@@ -208,7 +209,7 @@ export class Viewer {
       context.strokeRect(x, y, width * scale, height * scale);
     }
     const lineWidth = 1.5 * (window.devicePixelRatio || 1);
-    drawCircles(context, this.one.circles, this.radiusPx, this.place, {
+    if (this.circles) drawCircles(context, this.one.circles, this.radiusPx, this.place, {
       least: this.least,
       below: this.below.checked,
       lineWidth,
