@@ -62,9 +62,9 @@ def make_known(rig: Rig, count: int) -> float:
         path.parent.mkdir(parents=True, exist_ok=True)
         tiny_images(path, n)
     begun = time.monotonic()
-    rig.start()
+    rig.start(wait=False)
+    eventually(lambda: rig.answers() and rig.get("/readyz")[0] == 200, 300, "the daemon is ready")
     rig.start_session()
-    eventually(lambda: rig.get("/readyz")[0] == 200, 300, "the daemon is ready")
     eventually(lambda: time.sleep(1) or finished(rig) >= count, 3600, f"{count} are finished")
     return time.monotonic() - begun
 

@@ -52,6 +52,18 @@ def test_any_tile_size_gives_the_same_map(detector, tile_px):
     assert _same(detect_in_tiles(detector, image, tile_px), whole)
 
 
+@pytest.mark.parametrize(("shape", "tile_px"), [((190, 333), 64)])
+@torch.inference_mode()
+def test_tiles_in_one_shape_give_the_same_map(detector, shape, tile_px):
+    image, confined = torch.randn(shape), fused(detector)
+    confined.confine()
+    shapes = set()
+    confined.register_forward_pre_hook(lambda _, given: shapes.add(tuple(given[0].shape)))
+    assert _same(detect_in_tiles(confined, image, tile_px, one_shape=True), detect_in_tiles(detector, image))
+    assert shapes == {(1, 1, tile_px + 2 * detector.halo_px, tile_px + 2 * detector.halo_px)}
+    assert _same(detect_in_tiles(confined, image, 1000), detect_in_tiles(detector, image))
+
+
 @torch.inference_mode()
 def test_the_inside_is_what_the_network_says(detector):
     image = torch.randn(320, 352)
