@@ -59,7 +59,9 @@ def detector(
     scenes: Annotated[
         int, typer.Option(min=2, help="Simulated scenes to train on; 0.6 MB of memory each.")
     ] = 4000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the detector.")] = 7000,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps of the detector; 0 keeps that of --start-from.")
+    ] = 7000,
     batch: Annotated[int, typer.Option(min=1, help="Crops in each step of the detector.")] = 8,
     crop_px: Annotated[int, typer.Option(min=32, max=320, help="Side of a crop, in working pixels.")] = 160,
     learning_rate: Annotated[
@@ -69,7 +71,8 @@ def detector(
         float | None, typer.Option(min=8, max=40, help="Size at which the networks see a particle.")
     ] = None,
     classifier_steps: Annotated[
-        int, typer.Option(min=1, help="Steps of the classifier, 128 patches each.")
+        int,
+        typer.Option(min=0, help="Steps of the classifier, 128 patches each; 0 keeps that of --start-from."),
     ] = 1500,
     calibration_scenes: Annotated[
         int, typer.Option(min=2, help="Unseen scenes that calibrate scores.")
@@ -104,6 +107,12 @@ def detector(
     if labels not in ("truth", "confidence"):
         raise UsageError(f"--labels {labels}: allowed are truth and confidence")
     start = load_weights(find(start_from)) if start_from is not None else None
+    for option, given, kept in (
+        ("--steps", steps, start),
+        ("--classifier-steps", classifier_steps, start and start.classifier),
+    ):
+        if not given and kept is None:
+            raise UsageError(f"{option} 0: there is nothing to keep; --start-from weights that have it")
     changed: dict[str, Any] = {}
     if start is not None:
         if kind not in ("unet", start.info.detector) or working_diameter_px is not None:

@@ -33,7 +33,9 @@ class Example:
     diameter_px: float
 
 
-def make_example(species: Sequence[Species], constants: Preprocessing, seed: int, number: int) -> Example:
+def make_example(
+    species: Sequence[Species], constants: Preprocessing, seed: int, number: int, *, true_ice: bool = False
+) -> Example:
     """Simulate scene `number` of a seed.
 
     The diameter that a user gives is rarely exact, so the particle is drawn somewhat larger or smaller than
@@ -42,9 +44,8 @@ def make_example(species: Sequence[Species], constants: Preprocessing, seed: int
     rng = np.random.default_rng((seed, number))
     kind = species[int(rng.integers(len(species)))]
     true_px = constants.working_diameter_px * rng.uniform(0.65, 1.12)
-    scene = simulate(
-        kind, species, draw_conditions(rng), (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng
-    )
+    conditions = draw_conditions(rng, true_ice=true_ice)
+    scene = simulate(kind, species, conditions, (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng)
     rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
     inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     image = normalise_robust(without_outliers(torch.from_numpy(scene.pixels)), inside, constants)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +35,9 @@ from drpwatch.train.shapes import Species
 
 _CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train nothing
 _VALIDATION_SCENES = 20_000  # and these are looked at while training
-_CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier, and the field judge learns from the others,
-_FIELD_SHARE = 0.6  # on which the classifier is as good as on any it has not seen
+_FIELD_SCENES = 30_000  # and from these the field judge learns, on which the others are as good as on any
+_CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier,
+_FIELD_SHARE = 0.6  # and so many times as many train the field judge
 _FIELD_STEPS = 4000
 _FIELD_BATCH = 8
 _FIELD_RATE = 2e-3
@@ -118,10 +119,10 @@ class _Cooking:
     studio: Studio
     species: list[Species]
 
-    def scenes(self, stage: str, first: int, count: int) -> list[Example]:
+    def scenes(self, stage: str, first: int, count: int, *, true_ice: bool = False) -> list[Example]:
         """Simulate `count` scenes."""
         return simulate_scenes(
-            self.studio,
+            replace(self.studio, true_ice=true_ice),
             self.species,
             range(first, first + count),
             self.kitchen.workers,
@@ -181,16 +182,19 @@ def cook(
     with RunDirectory(kitchen.run_dir, _identity(recipe, ingredients, species)) as directory:
         course = Course(directory, kitchen.report, kitchen.say, kitchen.stop, kitchen.save_every_s)
         cooking = _Cooking(recipe, ingredients, kitchen, course, studio, species)
-        simulated = cooking.scenes("scenes", 0, _simulated(recipe, recipe.scenes))
+        count = _simulated(recipe, recipe.scenes)
+        first = round(_CLASSIFIER_SHARE * count)
+        needed = count if recipe.steps else first if recipe.classifier_steps else 0
+        simulated = cooking.scenes("scenes", 0, needed)
         own = cooking.own("training")
         held_back = cooking.own("held_back")
         detector = _detector(cooking, Mixture(simulated, own, recipe.own_share), held_back)
-        first = round(_CLASSIFIER_SHARE * len(simulated))
         classifier = _classifier(cooking, detector, simulated[:first], own)
-        last = first + round(_FIELD_SHARE * len(simulated))
-        field_judge = _field_judge(cooking, detector, classifier, simulated[first:last] + own)
+        del simulated  # they fill most of the memory
+        fields = cooking.scenes("fields", _FIELD_SCENES, round(_FIELD_SHARE * count), true_ice=True)
+        field_judge = _field_judge(cooking, detector, classifier, fields + own)
         count = _simulated(recipe, recipe.calibration_scenes)
-        unseen = cooking.scenes("calibration", _CALIBRATION_SCENES, count) + held_back
+        unseen = cooking.scenes("calibration", _CALIBRATION_SCENES, count, true_ice=True) + held_back
         found = calibrate(
             classifier, cooking.judged("judging for calibration", detector, unseen), field_judge
         )
@@ -216,8 +220,10 @@ def cook(
 
 
 def _detector(cooking: _Cooking, examples: Mixture, held_back: list[Example]) -> Detector:
-    """Train the detector."""
+    """Train the detector, or keep that of the start."""
     recipe, start = cooking.recipe, cooking.ingredients.start
+    if start is not None and not recipe.steps:
+        return start.detector.to(cooking.kitchen.device)
     count = _simulated(recipe, recipe.validation_scenes)
     validation = cooking.scenes("validation", _VALIDATION_SCENES, count)
     torch.manual_seed(recipe.seed)
@@ -233,8 +239,10 @@ def _detector(cooking: _Cooking, examples: Mixture, held_back: list[Example]) ->
 def _classifier(
     cooking: _Cooking, detector: Detector, simulated: list[Example], own: list[Example]
 ) -> nn.Module:
-    """Train the classifier on what the detector finds."""
+    """Train the classifier on what the detector finds, or keep that of the start."""
     recipe, start = cooking.recipe, cooking.ingredients.start
+    if start is not None and start.classifier is not None and not recipe.classifier_steps:
+        return start.classifier.to(cooking.kitchen.device)
     judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels, twins=False)
     parts = judged[: len(simulated)], judged[len(simulated) :]
     patches = [clear_patches(part) if part else None for part in parts]

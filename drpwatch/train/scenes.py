@@ -34,6 +34,11 @@ class Studio:
     invented: int
     seed: int
     preprocessing: Preprocessing
+    true_ice: bool = False  # see `draw_conditions`
+
+    def make(self, species: Sequence[Species], number: int) -> Example:
+        """Simulate one scene, in half precision."""
+        return packed(make_example(species, self.preprocessing, self.seed, number, true_ice=self.true_ice))
 
     def species(self) -> list[Species]:
         """Load the maps, and invent the shapes."""
@@ -100,7 +105,7 @@ def _here(studio: Studio, species: list[Species], numbers: Sequence[int]) -> Gen
     """Yield scenes made by this process."""
     with _one_thread():
         for number in numbers:
-            yield packed(make_example(species, studio.preprocessing, studio.seed, number))
+            yield studio.make(species, number)
 
 
 def _elsewhere(studio: Studio, numbers: Sequence[int], workers: int) -> Generator[Example]:
@@ -131,7 +136,7 @@ def _begin(studio: Studio) -> None:
 def _make(work: tuple[Studio, int]) -> _Sent:
     """Make one scene in a worker."""
     studio, number = work
-    example = packed(make_example(_species, studio.preprocessing, studio.seed, number))
+    example = studio.make(_species, number)
     layers = torch.stack([example.image, example.label, example.weight])
     return _Sent(layers.numpy(), example.yx_px, example.diameter_px)
 

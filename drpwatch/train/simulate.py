@@ -7,7 +7,7 @@ microscope's pixel size. Everything is drawn from the seed and the scene's numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,10 @@ from drpwatch.train.shapes import Species
 
 FloatArray = npt.NDArray[np.float32]
 
+_ICE_NOISE_ANGSTROM = (2.5, 10.0)
+"""Of protein, the rms over pixels of 10 A: density fluctuations of water, of which the structure factor at low
+frequency is 0.06, are 4 A in ice that is 300 A thick."""
+_DIRTY, _DIRT = 0.15, 4  # so often a buffer has so many times more
 _DOSES = (0.01, 500.0)  # electrons per square angstrom
 _HALVINGS = 20
 _VIEWS = 40  # different projections of one species in one scene
@@ -34,12 +38,13 @@ class Conditions:
     optics: Optics
     dose_per_angstrom_squared: float
     ice_noise_angstrom: float  # rms of the support's thickness in pixels of 10 angstrom
-    visibility: float | None  # if given, the dose is that at which a matched filter has this ratio
+    visibility: float | None  # if given, noise is scaled to this signal-to-noise ratio of a matched filter
     coverage: float  # share of the field's area that discs of one diameter cover; 0: no particle
     spacing: float  # least distance of two particles, in diameters
     preferred_view: bool
     clustered: bool
     blemished: float  # factor on the chance of every blemish; 0: a clean grid
+    true_ice: bool = False  # the ice's noise is what it is: only the dose is scaled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +64,15 @@ class Scene:
     conditions: Conditions
 
 
-def draw_conditions(rng: np.random.Generator) -> Conditions:
-    """Draw one session's worth of conditions, from easy to hopeless."""
+def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Conditions:
+    """Draw one session's worth of conditions, from easy to hopeless.
+
+    Parameters
+    ----------
+    true_ice
+        Whether ice has the noise that it has. Networks that find particles learn more from ice of any noise; what a
+        score is worth is to be learned from ice as it is: its noise, like particles, shows the rings of the CTF.
+    """
     plate = rng.random() < 0.08
     close = plate or rng.random() < 0.25  # to focus: hollow particles become rings there
     strongest = 5 if rng.random() < 0.5 else 22  # weak particles take more learning than clear ones
@@ -72,12 +84,15 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         phase_shift_rad=float(rng.uniform(0.8, 2.2)) if plate else 0.0,
         b_factor_angstrom_squared=float(rng.uniform(80, 500)),
     )
+    dose_per_angstrom_squared = float(np.exp(rng.uniform(np.log(0.8), np.log(60))))
+    ice_noise_angstrom = float(np.exp(rng.uniform(np.log(4), np.log(40))))
+    if true_ice:
+        ice_noise_angstrom = float(np.exp(rng.uniform(*np.log(_ICE_NOISE_ANGSTROM))))
+        ice_noise_angstrom *= _DIRT if rng.random() < _DIRTY else 1
     return Conditions(
         optics=optics,
-        dose_per_angstrom_squared=float(np.exp(rng.uniform(np.log(0.8), np.log(60)))),
-        # Density fluctuations of clean ice, 300 A thick, are 4 A of protein; a dirty buffer has more.
-        ice_noise_angstrom=float(np.exp(rng.uniform(np.log(2.5), np.log(10))))
-        * (4 if rng.random() < 0.15 else 1),
+        dose_per_angstrom_squared=dose_per_angstrom_squared,
+        ice_noise_angstrom=ice_noise_angstrom,
         visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(strongest)))),
         coverage=float(
             rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.17, 0.66])
@@ -86,6 +101,7 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
         preferred_view=bool(rng.random() < 0.15),
         clustered=bool(rng.random() < 0.25),
         blemished=float(rng.choice([0.0, 1.0], p=[0.25, 0.75])),
+        true_ice=true_ice,
     )
 
 
@@ -157,7 +173,7 @@ def simulate(
 def _made_visible(
     conditions: Conditions, species: Species, pixel_size_angstrom: float, rng: np.random.Generator
 ) -> Conditions:
-    """Return conditions whose dose gives the wanted visibility, or comes as near to it as the ice lets it.
+    """Return conditions whose noise gives the wanted visibility, or comes as near to it as the ice lets it.
 
     The signal-to-noise ratio of the filter that is matched to the mean projection and to both noises:
     d'^2 = sum over k of |signal(k)|^2 / noise(k), leaving out what is larger than two diameters.
@@ -169,21 +185,32 @@ def _made_visible(
     radian = 2 * PHASE_PER_ANGSTROM * np.sqrt(300 / conditions.optics.voltage_kv)
     ctf_squared = transfer(conditions.optics, shape, pixel_size_angstrom) ** 2
     signal = (np.abs(np.fft.rfft2(views)) ** 2).mean(axis=0) * radian**2 * ctf_squared
-    ice = (radian * conditions.ice_noise_angstrom * 10 / pixel_size_angstrom) ** 2 * ctf_squared
     k = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]) / pixel_size_angstrom
-    signal[k <= 0.5 / species.diameter_angstrom] = 0
+    ice = (radian * conditions.ice_noise_angstrom * 10 / pixel_size_angstrom) ** 2 * ctf_squared
 
     def seen_squared(dose: float) -> float:
         shot = 1 / (dose * pixel_size_angstrom**2)
-        return float(
-            2 * (signal / (ice + shot)).sum() / (shape[0] * shape[1])
-        )  # rfft2 holds half of the plane
+        ratio = np.where(k > 0.5 / species.diameter_angstrom, signal / (ice + shot), 0)
+        return float(2 * ratio.sum() / (shape[0] * shape[1]))  # rfft2 holds half of the plane
 
+    wanted_squared = conditions.visibility**2
+    if conditions.true_ice:
+        return replace(conditions, dose_per_angstrom_squared=_dose_for(wanted_squared, seen_squared))
+    factor = seen_squared(conditions.dose_per_angstrom_squared) / wanted_squared
+    return replace(
+        conditions,
+        dose_per_angstrom_squared=float(np.clip(conditions.dose_per_angstrom_squared / factor, 0.05, 500)),
+        ice_noise_angstrom=float(conditions.ice_noise_angstrom * np.sqrt(factor)),
+    )
+
+
+def _dose_for(wanted_squared: float, seen_squared: Callable[[float], float]) -> float:
+    """Return the dose at which so much is seen, by halving the range of doses."""
     low, high = _DOSES
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if seen_squared(middle) < conditions.visibility**2 else (low, middle)
-    return replace(conditions, dose_per_angstrom_squared=low)
+        low, high = (middle, high) if seen_squared(middle) < wanted_squared else (low, middle)
+    return low
 
 
 def _blemish(grid: Grid, conditions: Conditions, rng: np.random.Generator) -> None:
