@@ -42,6 +42,13 @@ def test_options_that_make_no_sense(tmp_path, capsys):
     model = disc_model(tmp_path / "discs.safetensors")
     told = error_of(capsys, "detector", "-o", out, "--start-from", model, "--working-diameter-px", 24)
     assert told.startswith("--start-from brings its own")
+    assert error_of(capsys, "detector", "-o", out, "--steps", 0).startswith(
+        "--steps 0: there is nothing to keep"
+    )
+    without = ("--start-from", model, "--classifier-steps", 0)
+    assert "--classifier-steps 0: there is nothing to keep" in error_of(
+        capsys, "detector", "-o", out, *without
+    )
     assert not out.exists()
 
 

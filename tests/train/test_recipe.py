@@ -89,6 +89,7 @@ def test_a_recipe_ends_in_a_weights_file(whole):
         ("scenes", 24),
         ("detector", 4),
         ("classifier", 2),
+        ("fields", 14),
         ("field judge", 3),
         ("calibration", 3),
     ):
@@ -154,6 +155,20 @@ def test_own_micrographs_are_mixed_in(tmp_path, whole):
     assert float(row["own_loss"]) > 0
     identity = json.loads((tmp_path / "run/run.json").read_text())
     assert len(identity["own micrograph"]) == 2
+
+
+def test_networks_that_are_there_can_be_kept(tmp_path, whole):
+    start = load_weights(whole[0] / "tiny.safetensors")
+    told = Told()
+    kept = replace(TINY, steps=0, classifier_steps=0, scenes=36)
+    info = run(kept, tmp_path, told, Ingredients(start=start))
+    made = load_weights(tmp_path / "tiny.safetensors")
+    for before, after in ((start.detector, made.detector), (start.classifier, made.classifier)):
+        assert all(np.array_equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert not {"scenes", "validation", "detector", "classifier"} & told.stages.keys()
+    assert told.stages["fields"] == 22  # six in ten of the scenes
+    assert info.provenance["started_from"]["sha256"] == start.sha256
+    assert info.calibration != start.info.calibration
 
 
 def test_what_makes_no_sense_is_refused():

@@ -77,6 +77,32 @@ def test_a_wanted_visibility_orders_the_noise(species):
     assert contrasts[1] > 2 * contrasts[0]
 
 
+def test_true_ice_stays_as_it_is_whatever_is_wanted(species):
+    for visibility in (2.0, 12.0):
+        drawn = replace(CLEAN, true_ice=True, ice_noise_angstrom=4.0, visibility=visibility)
+        made = scene(species, drawn).conditions
+        assert made.ice_noise_angstrom == 4.0
+        weaker = scene(species, replace(drawn, visibility=visibility / 2)).conditions
+        assert weaker.dose_per_angstrom_squared < made.dose_per_angstrom_squared < 500
+
+
+def test_what_the_ice_hides_no_dose_shows(species):
+    drawn = replace(CLEAN, true_ice=True, ice_noise_angstrom=40.0, visibility=1000.0)
+    assert scene(species, drawn).conditions.dose_per_angstrom_squared == pytest.approx(500, rel=1e-3)
+
+
+def test_true_ice_has_less_noise_than_networks_are_shown():
+    noise = {
+        true_ice: [
+            draw_conditions(np.random.default_rng(seed), true_ice=true_ice).ice_noise_angstrom
+            for seed in range(200)
+        ]
+        for true_ice in (False, True)
+    }
+    assert np.median(noise[True]) < 0.6 * np.median(noise[False])
+    assert max(noise[True]) > 10  # some buffers are dirty
+
+
 def test_thinning_keeps_the_first_of_each_crowd():
     yx = np.array([[0.0, 0.0], [0.0, 5.0], [0.0, 12.0], [30.0, 30.0]])
     np.testing.assert_array_equal(thin(yx, 10.0), yx[[0, 2, 3]])
