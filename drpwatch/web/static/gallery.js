@@ -19,6 +19,7 @@ export class Gallery {
     this.session = null;
     this.tiles = new Map(); // by id, newest first as the list has them
     this.wanted = PAGE;
+    this.asking = Promise.resolve();
     this.list = byId("tiles");
     byId("older").addEventListener("click", () => this.older());
     this.buttons = SHOWS.map(([show, label]) => {
@@ -65,7 +66,14 @@ export class Gallery {
     this.put(answer.micrographs, { keepOlder: this.wanted > MOST_ASKED });
   }
 
-  async older() {
+  /** Ask for older ones; each page begins where the one before ended, however quickly they are asked for. */
+  older() {
+    const next = () => this.askOlder();
+    this.asking = this.asking.then(next, next);
+    return this.asking;
+  }
+
+  async askOlder() {
     const { session, show } = this;
     const last = [...this.tiles.values()].at(-1);
     if (!last) return;
