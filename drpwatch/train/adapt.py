@@ -41,7 +41,7 @@ from drpwatch.train.owned import read_micrograph
 from drpwatch.train.scenes import Studio, simulate_scenes
 
 _INVENTED = 40
-_ANCHOR_SCENES = 30_000  # numbers that no recipe trains or calibrates on
+_ANCHOR_SCENES = 50_000  # numbers that no recipe trains or calibrates on
 _BOX_DIAMETERS = 1.3  # the paper's boxes
 _NEAR_DIAMETERS = 0.75  # a weak candidate so near to a sure particle may be its rim
 _LEAST_SURE = 64  # candidates of either kind
@@ -292,7 +292,7 @@ def _anchor(
     picker: Picker, wanted: Adaptation, report: Report, stop: threading.Event, workers: int
 ) -> list[Judged]:
     """Simulate scenes and label what the detector finds in them by the truth."""
-    studio = Studio((), _INVENTED, wanted.seed, picker.info.preprocessing)
+    studio = Studio((), _INVENTED, wanted.seed, picker.info.preprocessing, true_ice=True)
     numbers = range(_ANCHOR_SCENES, _ANCHOR_SCENES + wanted.anchor_scenes)
     scenes = simulate_scenes(
         studio,

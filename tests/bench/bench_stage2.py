@@ -36,7 +36,7 @@ SCENES = range(40_000, 40_120)
 def without(picker: Picker) -> Picker:
     """Return the same picker without its second network, calibrated for that."""
     info = picker.info
-    studio = Studio((), 40, 1, info.preprocessing)
+    studio = Studio((), 40, 1, info.preprocessing, true_ice=True)
     scenes = simulate_scenes(studio, studio.species(), SCENES, 0, threading.Event(), lambda done: None)
     found = calibrate(None, list(judge(picker.weights.detector.to(picker.device), scenes, info.peaks)))
     info = replace(
