@@ -53,7 +53,7 @@ ELSEWHERE = {
 SMALLER = {
     "drpwatch run": ["--config", "/etc/own.toml"],  # a free port, and no wait for files to settle
     "drpwatch doctor": ["--config", "/etc/own.toml"],
-    "drpwatch simulate": ["--count", "1", "--shape", "512x512"],
+    "drpwatch simulate": ["--count", "1", "--shape", "1024x1024"],
     ".venv/bin/python -m tests.campaign": ["--help"],
     ".venv/bin/python -m tests.bench.bench_latency": ["--help"],
 }
