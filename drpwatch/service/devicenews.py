@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 
-from drpwatch.service.metrics import PRECISIONS
 from drpwatch.service.publish import Publisher
 
 log = structlog.get_logger(__name__)
@@ -51,8 +50,7 @@ class DeviceNews:
         """Tell that a model lies on it, and in which numbers it computes; or why not in those that were wanted."""
         self._metrics.show_model(model, weights_sha256, self.label)
         self._metrics.device_released.labels(device=self.label).set(0)
-        for one in PRECISIONS:
-            self._metrics.device_precision.labels(device=self.label, precision=one).set(int(one == precision))
+        self._metrics.device_half_precision.labels(device=self.label).set(precision != "float32")
         told = log.bind(device=self.label, model=model, weights_sha256=weights_sha256)
         told.info("model_loaded", precision=precision)
         if imprecise is not None:

@@ -38,7 +38,6 @@ LOOPS = ("scanner", "loader", "picker", "recorder")
 ERROR_KINDS = ("scan", "file", "pick", "output", "journal", "device", "memory", "picture", "internal")
 MEMORY_KINDS = ("allocated", "reserved", "peak", "free", "total")
 MICROGRAPH_STATES = ("waiting", "ready", "picked", "failed")
-PRECISIONS = ("float32", "bfloat16", "float16")
 CRASH_KINDS = ("signal", "device", "time_limit", "canary", "killed")
 SESSION_STATES = ("created", "waiting", "running", "paused", "draining", "completed", "failed")
 
@@ -284,11 +283,10 @@ class Metrics:
             "1 while models are off the device because nothing is to be picked, else 0.",
             **devices,
         )
-        self.device_precision = self._gauge(
-            "device_precision",
-            "1 for the numbers in which the model computes that was loaded last, else 0.",
+        self.device_half_precision = self._gauge(
+            "device_half_precision",
+            "1 if the model that was loaded last computes in half precision, else 0.",
             **devices,
-            precision=PRECISIONS,
         )
         self.tile_px = self._gauge(
             "tile_px",

@@ -242,8 +242,8 @@ def write_project(project: Path) -> None:
     shutil.copy(ROOT / "config.example.toml", project)
     shutil.copytree(project / PREFIX / "Movies", project / "sets/one")
     (project / "sets/one/dataset.toml").write_text("diameter_angstrom = 154.0\n")
-    ball = np.zeros((32, 32, 32), np.float32)
-    ball[8:24, 10:22, 12:20] = 1
+    across = np.linspace(-2, 2, 32, dtype=np.float32)
+    ball = (np.hypot(np.hypot(across, across[:, None]), across[:, None, None]) < 1).astype(np.float32)
     (project / "maps").mkdir()
     mrc.write_mrc(project / "maps/apoferritin.mrc", ball, 8.0)
 

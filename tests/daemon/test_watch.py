@@ -17,11 +17,11 @@ from tests.support import PATIENCE, eventually
 
 
 class Terminal:
-    """A command on a terminal of 100 columns and 30 lines, and all that it wrote."""
+    """A command on a terminal of 200 columns and 30 lines, and all that it wrote: no sentence of ours is wrapped."""
 
     def __init__(self, *command: str) -> None:
         controller, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 200, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color"}
         environment = {key: value for key, value in environment.items() if key not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(

@@ -20,7 +20,7 @@ OURS = {
     "session_idle", "expected_end_timestamp_seconds",
     "watch_root_readable", "watch_events", "output_free_bytes", "output_writable", "state_free_bytes", "errors",
     "config_reload_failed", "config_needs_restart", "heartbeat_timestamp_seconds",
-    "device_ready", "device_busy_seconds", "device_memory_bytes", "device_released", "device_precision", "tile_px",
+    "device_ready", "device_busy_seconds", "device_memory_bytes", "device_released", "device_half_precision", "tile_px",
     "canary_checks",
     "crashes", "quarantined", "journal_commit_seconds",
 }  # fmt: skip
