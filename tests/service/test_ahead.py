@@ -38,11 +38,16 @@ def begin(plant: Plant, pickers: FakePickers, seed: int) -> threading.Event:
     return pickers.gate
 
 
+def load_in_order(plant: Plant, *seeds: int) -> None:
+    """Have micrographs loaded one after the other: two loaders would race."""
+    for depth, seed in enumerate(seeds, 1):
+        plant.write(f"{seed}.mrc", seed)
+        eventually(lambda depth=depth: plant.pipeline._loaded.depth == depth, 10, f"{seed} is loaded")
+
+
 def test_the_next_one_is_uploaded_before_the_first_is_picked(plant: Plant, beside: FakePickers) -> None:
     gate = begin(plant, beside, 1)
-    plant.write("2.mrc", 2)
-    plant.write("3.mrc", 3)
-    eventually(lambda: plant.pipeline._loaded.depth == 2, 10, "both are loaded")
+    load_in_order(plant, 2, 3)
     beside.gate = second = threading.Event()
     gate.set()
     eventually(lambda: uploads_of(beside, 2) == 1, 10, "the second is uploaded")
@@ -89,9 +94,7 @@ def test_a_buffer_is_used_again_only_when_nothing_is_read_from_it(
 
 def test_where_memory_is_short_the_one_that_is_picked_has_it(plant: Plant, beside: FakePickers) -> None:
     gate = begin(plant, beside, 1)
-    for seed in (2, 3):
-        plant.write(f"{seed}.mrc", seed)
-    eventually(lambda: plant.pipeline._loaded.depth == 2, 10, "both are loaded")
+    load_in_order(plant, 2, 3)
     beside.gate = second = threading.Event()
     gate.set()
     eventually(lambda: uploads_of(beside, 3) == 1, 10, "the third is uploaded while the second is picked")
