@@ -14,7 +14,7 @@ from drpwatch.service.heartbeats import Heartbeats
 from drpwatch.service.lookout import Lookout
 from drpwatch.service.publish import Publisher
 from drpwatch.session.journal import Journal
-from drpwatch.session.lifecycle import WATCHING
+from drpwatch.session.lifecycle import WATCHING, SessionState
 
 LOOP = "scanner"
 _LONGEST_WAIT_S = 1.0  # new sessions are noticed within it
@@ -41,7 +41,9 @@ class Scanner:
         self._clock = clock
         self._wake = threading.Event()
         self._lookouts: dict[str, Lookout] = {}
-        self._first_round = True
+        # Asked here, before anybody can stop one in this life: these took their last look in another.
+        draining = journal.sessions((SessionState.DRAINING,))
+        self._drained_before = {session.spec.name for session in draining}
         self._returned: deque[tuple[ReadyMicrograph, str]] = deque()
         self._again: deque[tuple[str, list[str]]] = deque()
 
@@ -115,7 +117,6 @@ class Scanner:
             if name not in self._lookouts and not stop.is_set():
                 self._lookouts[name] = self._lookout(name)
                 self._lookouts[name].start(stop)
-        self._first_round = False
         self._hand_on()
         for lookout in self._lookouts.values():
             lookout.tell_if_hanging()
@@ -134,6 +135,8 @@ class Scanner:
                 lookout.take_back()
 
     def _lookout(self, name: str) -> Lookout:
+        after_restart = name in self._drained_before
+        self._drained_before.discard(name)
         return Lookout(
             name,
             self._journal,
@@ -141,5 +144,5 @@ class Scanner:
             self._dispatcher,
             self._publisher,
             self._clock,
-            after_restart=self._first_round,
+            after_restart=after_restart,
         )

@@ -64,15 +64,21 @@ class Station:
 
 
 @pytest.fixture
-def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
+def idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
+    """A station whose thread is still to be started."""
     made = Station(tmp_path, monkeypatch)
-    made.thread.start()
     yield made
     made.answers.set()
     made.stop.set()
     made.thread.join(PATIENCE * 10)
     assert not made.thread.is_alive()
     made.journal.close()
+
+
+@pytest.fixture
+def station(idle: Station) -> Station:
+    idle.thread.start()
+    return idle
 
 
 @pytest.fixture
@@ -141,3 +147,10 @@ def test_the_scanner_stops_though_a_root_hangs(station: Station) -> None:
     station.scanner.wake()
     station.thread.join(PATIENCE * 5)
     assert not station.thread.is_alive()
+
+
+def test_one_that_is_stopped_before_the_first_round_has_its_last_look(idle: Station) -> None:
+    write_image(idle.roots["s2"] / "a.mrc", 1)
+    idle.journal.advance("s2", Verb.STOP, 0.0)
+    idle.thread.start()
+    eventually(lambda: idle.ready("s2") == 1, 10, "what was there is found")
