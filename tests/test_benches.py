@@ -77,7 +77,10 @@ def test_growth_is_measured_told_and_drawn(tmp_path):
         "known files": bench_growth.by_known([50, 100], 1),
     }
     assert [row["of"] for row in parts["candidates"]] == [2, 20]  # there are no million
-    assert all(min(row.values()) >= 0 for rows in parts.values() for row in rows)
+    # A stage may be too quick for four digits, all of them are not.
+    assert all(
+        min(row.values()) >= 0 and sum(row.values()) > row["of"] for rows in parts.values() for row in rows
+    )
     assert bench_growth.grown("pixels", parts["pixels"]).count("\n") == 4
     bench_growth.plot(parts, tmp_path / "growth.svg")
     assert (tmp_path / "growth.svg").read_text().count("known files") == 1
