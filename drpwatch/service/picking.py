@@ -170,6 +170,7 @@ class Picking:
             self._dispatcher.done(item.ready)
         if lost:  # here, where no traceback holds what was on the device
             self._leave_to_others()
+            self._dispatcher.ring()  # another device may have it while this one is waited for
             self._device.lose(lost, stop)
 
     def _leave_to_others(self) -> None:

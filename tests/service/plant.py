@@ -48,11 +48,15 @@ class Plant:
         (self.mics / f".{name}").rename(self.mics / name)
 
     def recorded(self, picked: int, failed: int = 0) -> None:
-        def done() -> bool:
-            counts = self.control.session("s1").micrographs
-            return (counts.picked, counts.failed) == (picked, failed)
+        """Wait until so many are, and say how the session stands if they never are."""
+        try:
+            eventually(lambda: self._counts() == (picked, failed), 10, f"{picked} picked and {failed} failed")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.control.session('s1')}") from None
 
-        eventually(done, 10, f"{picked} picked and {failed} failed: {self.control.session('s1')}")
+    def _counts(self) -> tuple[int, int]:
+        counts = self.control.session("s1").micrographs
+        return counts.picked, counts.failed
 
     def rows(self) -> list[str]:
         path = self.root / "drpwatch/s1/particles.star"

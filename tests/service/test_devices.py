@@ -15,7 +15,7 @@ import torch
 from drpwatch.config import Pick
 from drpwatch.errors import CanaryMoved, DeviceFault
 from drpwatch.formats import mrc, star
-from drpwatch.service import canary, device
+from drpwatch.service import canary, device, loader
 from drpwatch.service.canary import PARAMS, PIXEL_SIZE_ANGSTROM, picture
 from drpwatch.service.devicenews import DeviceNews
 from drpwatch.service.models import Models
@@ -210,6 +210,22 @@ def test_what_a_device_without_memory_held_is_picked_by_the_other(
     assert len(full.tiles) > 3  # it tried again by itself
     assert pickers.device.tiles == [512] * 10  # the other's lack of memory is not its own
     assert metric(plant, "tile_px", device="cpu#2") == 0
+
+
+def test_what_a_device_gives_back_waits_for_nobody(
+    plant: Plant, pickers: FakePickers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaders that wait for something new to read are told of it."""
+    monkeypatch.setattr(device, "_BACK_OFF_S", (0.1,))
+    monkeypatch.setattr(loader, "_IDLE_WAIT_S", 300.0)
+    pickers.device.is_away = True
+    full = pickers.others[0]
+    full.room_px, full.others_gib = 100, 4.0
+    plant.start()
+    plant.write("a.mrc")
+    eventually(lambda: full.tiles[:3] == [512, 256, 128], 5, "it lacks the memory")
+    full.room_px = 512
+    plant.recorded(1)
 
 
 def test_each_device_has_its_own_tiles(plant: Plant, pickers: FakePickers) -> None:
