@@ -76,7 +76,7 @@ def detector(
     ] = 1500,
     calibration_scenes: Annotated[
         int, typer.Option(min=2, help="Unseen scenes that calibrate scores.")
-    ] = 300,
+    ] = 600,
     labels: Annotated[
         str,
         typer.Option(

@@ -7,15 +7,17 @@ find. Whatever it finds there tells what its scores are worth in this field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 SPECTRUM_BINS = 16
+PANEL = 5
+"""Judges of a panel."""
 _TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
 _UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
 _NOTHING = (0.0, -5.0, -5.0)  # the candidate of a twin in which nothing at all was found
@@ -67,6 +69,15 @@ class FieldJudge(nn.Module):
 
     def forward(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
         """Return log-odds of the candidates of one field."""
+        return self.log_odds_of(self.compare(candidates, background))
+
+    def log_odds_of(self, compared: torch.Tensor) -> torch.Tensor:
+        """Return log-odds, (n,), from what `compare` returned."""
+        out: torch.Tensor = self.head(compared)
+        return out[:, 0]
+
+    def compare(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
+        """Return candidates beside their field and its twin, (n, 43)."""
         twin = background.twin if len(background.twin) else candidates.new_tensor([_NOTHING])
         x, noise = candidates * candidates.new_tensor(_UNITS), twin * candidates.new_tensor(_UNITS)
         deviations = (x - noise.mean(0)) / noise.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
@@ -74,11 +85,27 @@ class FieldJudge(nn.Module):
         unusual = (background.spectrum - self.usual_mean) / self.usual_deviation
         field = torch.cat([*_summary(x), *_summary(noise), unusual])
         limited = deviations.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS) / 3
-        out: torch.Tensor = self.head(torch.cat([x, limited, excess, field.expand(len(x), -1)], dim=1))
-        return out[:, 0]
+        return torch.cat([x, limited, excess, field.expand(len(x), -1)], dim=1)
 
 
-FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {"noise-twin": FieldJudge}
+class Panel(nn.Module):
+    """Field judges that differ by chance alone; the panel says what they say in the mean.
+
+    In fields unlike any that it learned from, one judge errs far, and each in its own way.
+    """
+
+    def __init__(self, judges: Sequence[FieldJudge] = ()) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(judges or [FieldJudge() for _ in range(PANEL)])
+
+    def forward(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
+        """Return log-odds of the candidates of one field."""
+        judges = cast("list[FieldJudge]", list(self.judges))
+        compared = judges[0].compare(candidates, background)  # all know the same spectra
+        return torch.stack([judge.log_odds_of(compared) for judge in judges]).mean(0)
+
+
+FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {"noise-twin": FieldJudge, "noise-twin-panel": Panel}
 
 
 def _summary(x: torch.Tensor) -> list[torch.Tensor]:

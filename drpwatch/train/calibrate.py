@@ -19,6 +19,7 @@ from drpwatch.train.judge import Judged, features
 Array = npt.NDArray[np.float64]
 
 _GRANTED = 5  # right picks of every example: with few particles, F is mostly luck
+_QUIET = 0.75  # share of the empty examples that keep no more than these
 _BINS = 10
 
 
@@ -76,8 +77,9 @@ def calibrate(
 ) -> Calibrated:
     """Fit the scores to be probabilities, and choose the threshold, on examples that trained nothing.
 
-    The threshold is the one with the best mean F of an example. The reliability is that of a calibration on
-    every other example, looked at on the rest, and the other way round.
+    The threshold is the one with the best mean F of an example, among those at which three in four of the empty
+    ones keep five picks at most: a grid with nothing on it has to look like one. The reliability is that of a
+    calibration on every other example, looked at on the rest, and the other way round.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def calibrate(
     rows = [features(classifier, one, field_judge) for one in judged]
     labels = [one.label for one in judged]
     weights = _fit(rows, labels)
-    threshold, f = best_threshold([expit(row @ weights) for row in rows], judged)
+    scores = [expit(row @ weights) for row in rows]
+    threshold, f = best_threshold(scores, judged, above=quiet_above(scores, judged))
     return Calibrated(as_calibration(weights), threshold, f, _reliability(rows, labels))
 
 
@@ -96,13 +99,23 @@ def as_calibration(weights: Array) -> Calibration:
     return Calibration(*(float(w) for w in weights))
 
 
-def best_threshold(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> tuple[float, float]:
-    """Return the threshold with the best mean F of an example, and that F.
+def quiet_above(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> float:
+    """Return the score beyond which three in four of the empty examples keep five picks at most; 0 if none is empty."""
+    empty = [score for score, one in zip(scores, judged, strict=True) if not one.truths]
+    first_too_many = [np.sort(score)[-_GRANTED - 1] if len(score) > _GRANTED else 0.0 for score in empty]
+    return float(np.quantile(first_too_many, _QUIET)) if empty else 0.0
+
+
+def best_threshold(
+    scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged], above: float = 0.0
+) -> tuple[float, float]:
+    """Return the threshold with the best mean F of an example, of those above a score, and that F.
 
     The mean over examples, not the pooled F: a hard data set counts as much as an easy one. Five right picks
     are granted to each example, so that empty ones count too, by how few picks they keep.
     """
     thresholds = np.arange(0.05, 0.91, 0.01)
+    thresholds = thresholds[min(np.searchsorted(thresholds, above, "right"), len(thresholds) - 1) :]
     fs = []
     for score, one in zip(scores, judged, strict=True):
         true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle

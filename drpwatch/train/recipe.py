@@ -17,7 +17,7 @@ from torch import nn
 
 from drpwatch import __version__
 from drpwatch.errors import UsageError
-from drpwatch.pick.field import FieldJudge
+from drpwatch.pick.field import PANEL, FieldJudge, Panel
 from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
@@ -66,7 +66,7 @@ class Recipe:
     learning_rate: float = 2e-3
     averaging: float = 0.99
     classifier_steps: int = 1500
-    calibration_scenes: int = 300
+    calibration_scenes: int = 600
     validation_scenes: int = 24
     invented: int = 160
     labels: LabelSource = "truth"
@@ -202,7 +202,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="noise-twin",
+            field_judge="noise-twin-panel",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,
@@ -258,15 +258,19 @@ def _classifier(
 
 def _field_judge(
     cooking: _Cooking, detector: Detector, classifier: nn.Module, examples: list[Example]
-) -> FieldJudge:
-    """Train the field judge on scenes that the classifier has not seen."""
+) -> Panel:
+    """Train a panel of field judges on scenes that the classifier has not seen."""
     recipe = cooking.recipe
     judged = cooking.judged("judging fields", detector, examples)
     fields = [as_field(classifier, one) for one in judged if len(one.label)]
-    torch.manual_seed(recipe.seed)
-    network = untrained(fields).to(cooking.kitchen.device)
     schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=0.1)
-    return cooking.course.run("field judge", Fit(network, schedule, recipe.seed), field_loss(fields))
+    judges: list[FieldJudge] = []
+    for number in range(PANEL):
+        torch.manual_seed(recipe.seed + number)
+        network = untrained(fields).to(cooking.kitchen.device)
+        fit = Fit(network, schedule, recipe.seed + number)
+        judges.append(cooking.course.run(f"field judge {number + 1}", fit, field_loss(fields)))
+    return Panel(judges)
 
 
 def _simulated(recipe: Recipe, wanted: int) -> int:

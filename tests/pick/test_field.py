@@ -7,6 +7,7 @@ from drpwatch.pick.field import (
     SPECTRUM_BINS,
     Background,
     FieldJudge,
+    Panel,
     noise_twin,
     power_spectrum,
 )
@@ -55,10 +56,10 @@ def test_a_blank_field_has_a_blank_twin():
     assert float(noise_twin(torch.zeros(50, 50)).abs().max()) == 0
 
 
-@pytest.fixture
-def judge() -> torch.nn.Module:
+@pytest.fixture(params=FIELD_JUDGES)
+def judge(request: pytest.FixtureRequest) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(FIELD_JUDGES, "noise-twin", FieldJudge().state_dict())
+    return build(FIELD_JUDGES, request.param, FIELD_JUDGES[request.param]().state_dict())
 
 
 def background(twin: torch.Tensor, share: float = 1.0) -> Background:
@@ -79,6 +80,15 @@ def test_a_field_judge_compares_a_candidate_with_its_field_and_with_noise(judge)
     )  # neighbours do,
     assert not torch.allclose(judge(told, background(twin + 1)), odds)  # and so does what noise gives,
     assert not torch.allclose(judge(told, background(twin, 0.5)), odds)  # and on how large an area
+
+
+@torch.inference_mode()
+def test_a_panel_says_what_its_judges_say_in_the_mean():
+    judges = [FieldJudge() for _ in range(3)]
+    told, field = torch.rand(9, 3), background(torch.rand(5, 3))
+    said = torch.stack([judge(told, field) for judge in judges])
+    assert torch.allclose(Panel(judges)(told, field), said.mean(0), atol=1e-6)
+    assert said.std(0).min() > 0
 
 
 @torch.inference_mode()

@@ -3,7 +3,13 @@ import pytest
 
 from drpwatch.errors import UsageError
 from drpwatch.pick.scoring import as_weights
-from drpwatch.train.calibrate import Reliability, as_calibration, best_threshold, calibrate
+from drpwatch.train.calibrate import (
+    Reliability,
+    as_calibration,
+    best_threshold,
+    calibrate,
+    quiet_above,
+)
 from drpwatch.train.judge import Judged, features
 from tests.train.making import blank_example, candidates, judged_at_random
 
@@ -69,3 +75,25 @@ def test_empty_examples_speak_for_a_threshold_that_leaves_them_empty():
     assert threshold > 0.8
     assert 0.9 < f < 1  # one pick is left at any threshold
     assert best_threshold([score - 0.2], [none])[1] == 1
+
+
+def test_three_in_four_empty_examples_keep_five_picks_at_most():
+    yx = [(10 * i, 10 * i) for i in range(1, 9)]
+    empty = Judged(blank_example([]), candidates(yx), np.zeros(8, np.float32))
+    few = Judged(blank_example([]), candidates(yx[:5]), np.zeros(5, np.float32))
+    full = Judged(blank_example(yx), candidates(yx), np.ones(8, np.float32), truths=8)
+    score = np.array([0.95, 0.8, 0.8, 0.7, 0.7, 0.6, 0.4, 0.3])
+    noisy = [score - less for less in (0.5, 0.4, 0.3, 0.2, 0.0)]
+    above = quiet_above([*noisy, np.ones(8)], [empty] * 5 + [full])
+    assert [int((one > above).sum()) <= 5 for one in noisy].count(True) == 4
+    assert quiet_above([np.ones(5)], [few]) == 0  # five are no trouble
+    assert quiet_above([np.ones(8)], [full]) == 0
+
+
+def test_a_threshold_is_looked_for_above_a_score():
+    yx = [(10 * i, 10 * i) for i in range(1, 9)]
+    judged = [Judged(blank_example(yx), candidates(yx), np.ones(8, np.float32), truths=8)]
+    score = np.array([0.9, 0.8, 0.8, 0.7, 0.7, 0.6, 0.4, 0.3])
+    assert best_threshold([score], judged)[0] < 0.3
+    assert 0.5 < best_threshold([score], judged, above=0.5)[0] < 0.6
+    assert best_threshold([score], judged, above=0.99)[0] == pytest.approx(0.9)

@@ -90,7 +90,8 @@ def test_a_recipe_ends_in_a_weights_file(whole):
         ("detector", 4),
         ("classifier", 2),
         ("fields", 14),
-        ("field judge", 3),
+        ("field judge 1", 3),
+        ("field judge 5", 3),
         ("calibration", 3),
     ):
         assert told.stages[stage] == done
@@ -113,7 +114,7 @@ def test_a_run_leaves_its_curve_and_pictures(whole):
     assert not list((folder / "run").glob("*.safetensors"))
 
 
-@pytest.mark.parametrize(("stage", "steps"), [("detector", 4), ("classifier", 2), ("field judge", 3)])
+@pytest.mark.parametrize(("stage", "steps"), [("detector", 4), ("classifier", 2), ("field judge 2", 3)])
 def test_an_interrupted_run_goes_on_to_the_same_weights(whole, tmp_path, stage, steps):
     with pytest.raises(KeyboardInterrupt):
         run(TINY, tmp_path, Told(stop_in=stage))
