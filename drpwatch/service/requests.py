@@ -9,12 +9,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from drpwatch.errors import MicrographError, ScanFailed, StarError, UsageError
+from drpwatch.errors import MicrographError, ScanFailed, SessionError, StarError, UsageError
 from drpwatch.formats import star
 from drpwatch.micrograph import Fingerprint
 from drpwatch.service.admission import check_pixel_size
 from drpwatch.service.control import ALL, SessionRequest
 from drpwatch.session.records import SessionSpec
+from drpwatch.session.tables import AUTOPICK, PARTICLES
 from drpwatch.watch.scan import NameFilter, scan, sight
 
 
@@ -127,6 +128,13 @@ def _check_watch_root(spec: SessionSpec, cutoff_ns: float) -> dict[str, Fingerpr
             passed_over[name] = marks
     check_pixel_size(root, [name for name in names if name not in passed_over], spec.params)
     return passed_over
+
+
+def check_unused(directory: Path) -> None:
+    """Refuse an output directory in which somebody else's picks are."""
+    for name in (PARTICLES, AUTOPICK):
+        if os.path.lexists(directory / name):
+            raise SessionError(f"{directory} has a {name} already: give another output directory")
 
 
 def check_writable(directory: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from drpwatch import __version__
@@ -24,13 +25,12 @@ from drpwatch.service.control import (
 )
 from drpwatch.service.pipeline import Pipeline
 from drpwatch.service.publish import Publisher
-from drpwatch.service.requests import check_writable, usable_spec
+from drpwatch.service.requests import check_unused, check_writable, usable_spec
 from drpwatch.service.settings import Settings
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import WATCHING, SessionState, Verb
 from drpwatch.session.outputs import SessionOutputs
 from drpwatch.session.records import MicrographRecord, MicrographState, SessionRecord, SessionSpec
-from drpwatch.session.tables import AUTOPICK, PARTICLES
 
 STALE_AFTER_S = 300.0
 """A loop that is silent for longer hangs: the slowest step, one micrograph on few cores, takes seconds."""
@@ -39,6 +39,7 @@ _RECORDED = (MicrographState.PICKED, MicrographState.FAILED)
 _PICKING_AGAIN = frozenset({SessionState.WAITING, SessionState.RUNNING, SessionState.PAUSED})
 _LISTED = 200  # micrographs of each kind in one view
 _HOUR_S = 3600.0
+_ANSWERS_WITHIN_S = 1.0  # a file server that is well
 
 
 class Sessions:
@@ -62,9 +63,14 @@ class Sessions:
         """Create a session and begin to watch; see `Control`."""
         spec, passed_over = usable_spec(request)
         weights = self._pipeline.factory.pin(spec.params.model)
+        # All that asks a file server comes before the lock: one that does not answer holds up this start alone.
+        real = _real_paths([other.spec.out_dir for other in self._journal.sessions()])
+        real[spec.out_dir] = os.path.realpath(spec.out_dir)
+        self._check_not_taken(spec, real)
+        check_unused(spec.out_dir)
+        check_writable(spec.out_dir)
         with self._changing:
-            self._check_not_taken(spec)
-            check_writable(spec.out_dir)
+            self._check_not_taken(spec, real)  # by a start meanwhile
             with self._journal.transaction():
                 session = self._journal.add_session(spec, self._clock.wall(), weights)
                 self._journal.pass_over(session.id, request.backfill, passed_over)
@@ -157,19 +163,16 @@ class Sessions:
         self._pipeline.dispatcher.ring()
         return self._view(session)
 
-    def _check_not_taken(self, spec: SessionSpec) -> None:
-        """Refuse an output directory that holds, or will hold, the rows of another session."""
-        real = os.path.realpath(spec.out_dir)
+    def _check_not_taken(self, spec: SessionSpec, real: Mapping[Path, str]) -> None:
+        """Refuse the name of another session, and the output directory that holds, or will hold, its rows."""
         for other in self._journal.sessions():
             if other.spec.name == spec.name:
                 raise SessionError(f"session {spec.name} exists already: reopen it, or take another name")
-            if os.path.realpath(other.spec.out_dir) == real:
+            taken = other.spec.out_dir
+            if taken == spec.out_dir or real.get(taken, str(taken)) == real[spec.out_dir]:
                 raise SessionError(
                     f"{spec.out_dir} is the output directory of session {other.spec.name}: give another one"
                 )
-        for name in (PARTICLES, AUTOPICK):
-            if os.path.lexists(spec.out_dir / name):
-                raise SessionError(f"{spec.out_dir} has a {name} already: give another output directory")
 
     # ---- questions ------------------------------------------------------------------------------
 
@@ -293,3 +296,17 @@ def _micrograph(record: MicrographRecord) -> MicrographView:
 def _matches(name: str, glob: str | None) -> bool:
     """Tell whether a name, or its last part, matches; `*` stands for anything, slashes included."""
     return glob is None or fnmatchcase(name, glob) or fnmatchcase(name.rpartition("/")[2], glob)
+
+
+def _real_paths(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return where paths lead, over links; those behind a file server that does not answer are left out."""
+    real: dict[Path, str] = {}
+
+    def resolve() -> None:
+        for path in paths:
+            real[path] = os.path.realpath(path)
+
+    thread = threading.Thread(target=resolve, name="real paths", daemon=True)
+    thread.start()
+    thread.join(_ANSWERS_WITHIN_S)
+    return dict(real)

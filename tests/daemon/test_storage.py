@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from drpwatch.errors import DrpwatchError
 from drpwatch.service import desk
 from drpwatch.service.reads import HANGS_AFTER_S
 from tests.daemon.file_server import FileServer, can_mount, mount, unmount
@@ -153,6 +155,36 @@ def test_outputs_on_a_server_that_does_not_answer_hold_up_their_own_session_alon
     rig.picked(1 + len(seeds), "s1")
     rig.check({"a.mrc": 1, **seeds}, "s1")
     eventually(lambda: rig.get("/readyz")[0] == 200, 5, "no problem any more")
+
+
+@mounting
+def test_sessions_start_and_stop_though_the_server_of_others_outputs_does_not_answer(rig: Rig) -> None:
+    rig.start()
+    for session in ("s1", "s2"):
+        rig.start_session(session)
+        rig.write("a.mrc", 1, session)
+        rig.picked(1, session)
+    files = rig.root / "files"
+    shutil.copytree(rig.out_dir("s1"), files)
+    with FileServer(files, rig.out_dir("s1"), hangs=True):
+
+        def start_there() -> None:
+            with suppress(DrpwatchError):  # the server serves what can only be read
+                rig.start_session("s3", out_dir=str(rig.out_dir("s1") / "below"))
+
+        there = threading.Thread(target=start_there)
+        there.start()
+        time.sleep(UNCHANGED_S)
+        rig.start_session("s4")
+        rig.write("a.mrc", 1, "s4")
+        rig.picked(1, "s4")
+        rig.control.change("s2", "pause")
+        rig.control.set("s4", {"threshold": 0.5})
+        with pytest.raises(DrpwatchError, match="is the output directory of session s4"):
+            rig.start_session("s5", out_dir=str(rig.out_dir("s4")))
+        assert there.is_alive()
+    there.join(20)
+    assert not there.is_alive()
 
 
 @mounting
