@@ -43,6 +43,7 @@ _FIELD_BATCH = 8
 _FIELD_RATE = 2e-3
 _CLASSIFIER_RATE = 1e-3
 _CLASSIFIER_BATCH = 128
+_MADE_BY = ("command", "commit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,5 +315,6 @@ def _origin(cooking: _Cooking) -> dict[str, Any]:
             "name": ingredients.start.info.name,
             "sha256": ingredients.start.sha256,
             "licence": ingredients.start.info.licence,
+            **{key: value for key, value in ingredients.start.info.provenance.items() if key in _MADE_BY},
         }
     return origin

@@ -152,6 +152,7 @@ def test_own_micrographs_are_mixed_in(tmp_path, whole):
     assert told.stages["scenes"] == 24
     assert info.provenance["own_micrographs"] == 1
     assert info.provenance["started_from"]["sha256"] == start.sha256
+    assert info.provenance["started_from"]["command"] == start.info.provenance["command"]
     (row,) = csv.DictReader((tmp_path / "run/curve.csv").open())
     assert float(row["own_loss"]) > 0
     identity = json.loads((tmp_path / "run/run.json").read_text())
