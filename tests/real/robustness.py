@@ -58,8 +58,9 @@ def picks_of(picker: Picker, pixels: Pixels, params: PickParams, binned: int = 1
 
 
 def in_common(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32], within_px: float) -> float:
-    """Return the share of picks, of the larger number, that are the same."""
-    return len(match(one, other, within_px).pick) / max(len(one), len(other), 1)
+    """Return the share of picks, of the larger number, that are the same; where neither has one, they agree."""
+    most = max(len(one), len(other))
+    return len(match(one, other, within_px).pick) / most if most else 1.0
 
 
 def shares(picker: Picker, pixels: Pixels, params: PickParams) -> Iterator[tuple[str, float]]:
