@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import stat
 import struct
 import threading
@@ -31,6 +32,7 @@ HARMLESS = (INIT, DESTROY, RELEASE, RELEASEDIR, FLUSH)
 _IN = struct.Struct("<IIQQIIIHH")  # length, operation, unique, node, uid, gid, pid
 _OUT = struct.Struct("<IiQ")
 _ATTRIBUTES = struct.Struct("<6Q10I")
+_LOOK_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -64,17 +66,21 @@ class FileServer:
         self._nodes: dict[int, str] = {ROOT_NODE: ""}  # node -> path below `backing`
         self._numbers: dict[tuple[str, int], int] = {}  # path, inode -> node
         self._device = -1
+        self._server = threading.Thread(target=self._serve, daemon=True)
+        self._closing = threading.Event()
 
     def __enter__(self) -> FileServer:
-        self._device = os.open(DEVICE, os.O_RDWR)
+        self._device = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK)
         options = f"fd={self._device},rootmode=40755,user_id=0,group_id=0,allow_other"
         mount("test", self.target, self._kind, options)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.mend()
         unmount(self.target)
+        self._closing.set()
+        self._server.join()  # before the number of its descriptor can be another file's
         os.close(self._device)
 
     # ---- faults ---------------------------------------------------------------------------------
@@ -98,8 +104,10 @@ class FileServer:
     # ---- requests -------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
+                if not select.select([self._device], [], [], _LOOK_S)[0]:
+                    continue
                 request = os.read(self._device, 1 << 20)
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):

@@ -11,8 +11,8 @@ from drpwatch.formats import star
 from tests.daemon.rig import Rig
 from tests.support import eventually
 
-KILLS = 30
-MICROGRAPHS = 60
+KILLS = 20
+MICROGRAPHS = 40
 
 
 class Reader(threading.Thread):
