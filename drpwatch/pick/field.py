@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-SPECTRUM_BINS = 16
+from drpwatch.pick.signature import SIGNATURE, SPECTRUM_BINS, signature
+
 PANEL = 5
 """Judges of a panel."""
 _TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
@@ -29,22 +29,22 @@ _MOST_DEVIATIONS = 12.0
 class Background:
     """A field without its candidates.
 
-    `spectrum` is the log of its power spectrum, (16,); `twin` (m, 3) is height, log of the prominence and the
+    `signature` (26,) is what it looks like as a whole; `twin` (m, 3) is height, log of the prominence and the
     classifier's log-odds of what was found in its noise twin; `share` is the twin's area in that of the field.
     """
 
-    spectrum: torch.Tensor
+    signature: torch.Tensor
     twin: torch.Tensor
     share: float
 
     @classmethod
     def of(cls, picture: torch.Tensor, twin_image: torch.Tensor, twin: torch.Tensor) -> Self:
         """Return the background of a picture, (h, w), with what was found in its twin's image, (m, 3)."""
-        return cls(power_spectrum(picture), twin, twin_image.numel() / picture.numel())
+        return cls(signature(picture), twin, twin_image.numel() / picture.numel())
 
     def to(self, device: torch.device) -> Background:
         """Return it on a device."""
-        return Background(self.spectrum.to(device), self.twin.to(device), self.share)
+        return Background(self.signature.to(device), self.twin.to(device), self.share)
 
 
 class FieldJudge(nn.Module):
@@ -55,12 +55,12 @@ class FieldJudge(nn.Module):
     particles taken for noise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: int = SIGNATURE) -> None:
         super().__init__()
-        self.usual_mean = nn.Buffer(torch.zeros(SPECTRUM_BINS))
-        self.usual_deviation = nn.Buffer(torch.ones(SPECTRUM_BINS))
+        self.usual_mean = nn.Buffer(torch.zeros(known))
+        self.usual_deviation = nn.Buffer(torch.ones(known))
         self.head = nn.Sequential(
-            nn.Linear(3 * 3 + 2 * 9 + SPECTRUM_BINS, 64),
+            nn.Linear(3 * 3 + 2 * 9 + known, 64),
             nn.ReLU(),
             nn.Linear(64, 32),
             nn.ReLU(),
@@ -77,12 +77,13 @@ class FieldJudge(nn.Module):
         return out[:, 0]
 
     def compare(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
-        """Return candidates beside their field and its twin, (n, 43)."""
+        """Return candidates beside their field and its twin, (n, 27 + known); the last are the field's signature."""
         twin = background.twin if len(background.twin) else candidates.new_tensor([_NOTHING])
         x, noise = candidates * candidates.new_tensor(_UNITS), twin * candidates.new_tensor(_UNITS)
         deviations = (x - noise.mean(0)) / noise.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
         excess = torch.stack([_excess(x[:, i], noise[:, i], background.share) for i in range(3)], dim=1)
-        unusual = (background.spectrum - self.usual_mean) / self.usual_deviation
+        known = background.signature[: len(self.usual_mean)]
+        unusual = (known - self.usual_mean) / self.usual_deviation
         field = torch.cat([*_summary(x), *_summary(noise), unusual])
         limited = deviations.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS) / 3
         return torch.cat([x, limited, excess, field.expand(len(x), -1)], dim=1)
@@ -101,11 +102,20 @@ class Panel(nn.Module):
     def forward(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
         """Return log-odds of the candidates of one field."""
         judges = cast("list[FieldJudge]", list(self.judges))
-        compared = judges[0].compare(candidates, background)  # all know the same spectra
+        compared = judges[0].compare(candidates, background)  # all know the same signatures
         return torch.stack([judge.log_odds_of(compared) for judge in judges]).mean(0)
 
 
-FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {"noise-twin": FieldJudge, "noise-twin-panel": Panel}
+def _spectrum_judge() -> FieldJudge:
+    """Return a judge as it was before there were signatures: it knows the power spectrum."""
+    return FieldJudge(SPECTRUM_BINS)
+
+
+FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {
+    "noise-twin": _spectrum_judge,
+    "noise-twin-panel": lambda: Panel([_spectrum_judge() for _ in range(PANEL)]),
+    "signature-panel": Panel,
+}
 
 
 def _summary(x: torch.Tensor) -> list[torch.Tensor]:
@@ -153,29 +163,3 @@ def noise_twin(image: torch.Tensor, phases: torch.Tensor | None = None) -> torch
         phases = twin_phases((h, w), image.device)
     twin: torch.Tensor = torch.fft.irfft2(amplitude * phases / phases.abs().clamp_min(1e-12), s=(h, w))
     return twin
-
-
-def power_spectrum(image: torch.Tensor) -> torch.Tensor:
-    """Return the log of the mean power of (h, w) in rings of spatial frequency up to Nyquist, (16,).
-
-    The mean over half-overlapping windows of 64 px under a Hann window (Welch 1967); white noise of unit
-    deviation gives zeros.
-    """
-    size = 2 * SPECTRUM_BINS * 2
-    missing = [max(0, size - length) for length in image.shape]
-    if any(missing):
-        image = F.pad(image[None, None], (0, missing[1], 0, missing[0]), mode="replicate")[0, 0]
-    window = torch.hann_window(size, device=image.device)
-    taper = window[:, None] * window
-    views = image.unfold(0, size, size // 2).unfold(1, size, size // 2).reshape(-1, size, size)
-    power = torch.zeros(size, size // 2 + 1, device=image.device)
-    for part in torch.split(views, 256):
-        centred = part - part.mean(dim=(1, 2), keepdim=True)
-        power += torch.fft.rfft2(centred * taper).abs().square().sum(dim=0)
-    power /= len(views) * taper.square().sum()
-    across = torch.fft.fftfreq(size, device=image.device), torch.fft.rfftfreq(size, device=image.device)
-    ring = (torch.hypot(across[0][:, None], across[1][None, :]) * 2 * SPECTRUM_BINS).long().flatten()
-    # A product, which a GPU takes in the same order each time; what is in no ring, the corners, is left out.
-    in_ring = (ring[:, None] == torch.arange(SPECTRUM_BINS, device=image.device)).double()
-    mean: torch.Tensor = (power.flatten().double() @ in_ring) / in_ring.sum(0)
-    return mean.float().clamp_min(1e-3).log()

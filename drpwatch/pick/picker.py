@@ -31,7 +31,7 @@ from drpwatch.pick.device import (
     release,
     resolve,
 )
-from drpwatch.pick.field import Background, noise_twin, power_spectrum, twin_phases, twin_shape
+from drpwatch.pick.field import Background, noise_twin, twin_phases, twin_shape
 from drpwatch.pick.networks import detect_in_tiles, fused, patch_centres, patches_at, usual_tile_px
 from drpwatch.pick.peaks import (
     MOST_PEAKS,
@@ -45,6 +45,7 @@ from drpwatch.pick.pictures import micrograph_picture, spectrum_picture
 from drpwatch.pick.precision import DTYPES, Precision, Wanted
 from drpwatch.pick.preprocess import Bounds, PreparedImage, prepare
 from drpwatch.pick.scoring import features, field_log_odds, probability, told
+from drpwatch.pick.signature import signature
 from drpwatch.pick.weights import Weights, find, load_weights
 
 _CLASSIFIER_BATCH = 256
@@ -291,7 +292,7 @@ class Picker:
             return self._among(on_host(*field), candidate_map)
         twin = self.twin(candidate_map)
         picture = candidate_map.prepared.image[candidate_map.prepared.inside]
-        arrays = on_host(*field, *self._peaks_and_odds(twin), power_spectrum(picture))
+        arrays = on_host(*field, *self._peaks_and_odds(twin), signature(picture))
         seen = self._among(arrays[: len(field)], candidate_map)
         noise = self._among(arrays[len(field) : -1], twin)
         share = twin.prepared.image.numel() / picture.numel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from drpwatch.pick.field import Background, FieldJudge
 from drpwatch.train.fit import Fit, LossOfABatch
 from drpwatch.train.judge import FloatArray, Judged, background, features
 
-_SPECTRUM_NOISE = 0.15  # of a spectrum's usual deviation: a real spectrum is never quite a simulated one
+_NOISE = 0.3  # of a signature's usual deviation: a real field never looks quite like a simulated one
 _FEW = 2
 
 
@@ -39,7 +39,7 @@ def as_field(classifier: nn.Module | None, one: Judged) -> Field:
 
 
 def untrained(fields: Sequence[Field]) -> FieldJudge:
-    """Return a judge that knows what spectra are usual, and nothing else yet.
+    """Return a judge that knows what signatures are usual, and nothing else yet.
 
     Raises
     ------
@@ -49,29 +49,37 @@ def untrained(fields: Sequence[Field]) -> FieldJudge:
     if len(fields) < _FEW:
         raise UsageError("too few scenes with candidates to train the field judge on: give more --scenes")
     judge = FieldJudge()
-    spectra = torch.stack([field.background.spectrum for field in fields])
-    judge.usual_mean.copy_(spectra.mean(0))
-    judge.usual_deviation.copy_(spectra.std(0).clamp_min(1e-3))
+    signatures = torch.stack([field.background.signature for field in fields])
+    judge.usual_mean.copy_(signatures.mean(0))
+    judge.usual_deviation.copy_(signatures.std(0).clamp_min(1e-3))
     return judge
 
 
-def field_loss(fields: Sequence[Field]) -> LossOfABatch:
-    """Return the loss of some random fields, with spectra that are somewhat off.
+def field_loss(fields: Sequence[Field], judge: FieldJudge) -> LossOfABatch:
+    """Return the loss of some random fields, with signatures that are somewhat off.
 
     The mean over fields, not over candidates: a crowded field counts no more than an empty one.
+
+    Parameters
+    ----------
+    judge
+        Any that knows what signatures are usual.
     """
     usable = [field for field in fields if len(field.label)]
+    device, known = judge.usual_mean.device, len(judge.usual_mean)
+    with torch.no_grad():
+        compared = [judge.compare(one.told.to(device), one.background.to(device)) for one in usable]
+    labels = [one.label.to(device) for one in usable]
 
     def loss(fit: Fit[Any]) -> torch.Tensor:
-        losses = []
-        for i in fit.rng.integers(len(usable), size=fit.schedule.batch):
-            field = usable[i]
-            noise = fit.rng.normal(0, _SPECTRUM_NOISE, len(field.background.spectrum)).astype(np.float32)
-            usual = fit.network.usual_deviation.cpu()
-            spectrum = field.background.spectrum + torch.from_numpy(noise) * usual
-            background = replace(field.background, spectrum=spectrum).to(fit.device)
-            odds = fit.network(field.told.to(fit.device), background)
-            losses.append(F.binary_cross_entropy_with_logits(odds, field.label.to(fit.device)))
-        return torch.stack(losses).mean()
+        drawn = fit.rng.integers(len(usable), size=fit.schedule.batch)
+        noise = torch.from_numpy(fit.rng.normal(0, _NOISE, (len(drawn), known)).astype(np.float32)).to(device)
+        off = F.pad(noise, (compared[0].shape[1] - known, 0))  # a signature comes last
+        candidates = torch.cat([compared[i] + off[n] for n, i in enumerate(drawn)])
+        odds = fit.network.log_odds_of(candidates)
+        label = torch.cat([labels[i] for i in drawn])
+        losses = F.binary_cross_entropy_with_logits(odds, label, reduction="none")
+        of_each = torch.split(losses, [len(labels[i]) for i in drawn])
+        return torch.stack([part.mean() for part in of_each]).mean()
 
     return loss

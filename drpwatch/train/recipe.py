@@ -39,7 +39,7 @@ _FIELD_SCENES = 30_000  # and from these the field judge learns, on which the ot
 _CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier,
 _FIELD_SHARE = 0.6  # and so many times as many train the field judge
 _FIELD_STEPS = 4000
-_FIELD_BATCH = 8
+_FIELD_BATCH = 32
 _FIELD_RATE = 2e-3
 _CLASSIFIER_RATE = 1e-3
 _CLASSIFIER_BATCH = 128
@@ -203,7 +203,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="noise-twin-panel",
+            field_judge="signature-panel",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,
@@ -270,7 +270,7 @@ def _field_judge(
         torch.manual_seed(recipe.seed + number)
         network = untrained(fields).to(cooking.kitchen.device)
         fit = Fit(network, schedule, recipe.seed + number)
-        judges.append(cooking.course.run(f"field judge {number + 1}", fit, field_loss(fields)))
+        judges.append(cooking.course.run(f"field judge {number + 1}", fit, field_loss(fields, network)))
     return Panel(judges)
 
 

@@ -12,6 +12,7 @@ from drpwatch.pick.field import FieldJudge
 from drpwatch.pick.networks import Fcrn, PatchClassifier, QuickPatchClassifier
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
+from drpwatch.pick.signature import SPECTRUM_BINS
 from drpwatch.pick.weights import Calibration, WeightsInfo, save_weights
 
 WORKING_PX = 24.0
@@ -53,7 +54,7 @@ def disc_model(path: Path, *, classifier: bool = False) -> Path:
 def cascade_model(path: Path) -> Path:
     """Write weights with all parts: that of `disc_model`, and made-up ones of all that comes after it."""
     rng = np.random.default_rng(7)
-    classifier, judge = QuickPatchClassifier(), FieldJudge()
+    classifier, judge = QuickPatchClassifier(), FieldJudge(SPECTRUM_BINS)
     for network, scale in ((classifier, 1.5), (judge, 1.0)):
         for value in network.parameters():
             fan_in = max(1, value[0].numel()) if value.dim() > 1 else 4.0

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from drpwatch.errors import UsageError
-from drpwatch.pick.field import SPECTRUM_BINS, Background
+from drpwatch.pick.field import Background
+from drpwatch.pick.signature import SIGNATURE
 from drpwatch.train.field import Field, field_loss, untrained
 from drpwatch.train.fit import Fit, Schedule
 
@@ -15,18 +16,19 @@ def field(seed: int) -> Field:
     told = rng.random((40, 3)).astype(np.float32)
     label = (told[:, 0] > 0.5) & (not empty)
     twin = rng.random((40, 3)) * (1 if empty else 0.3)
-    spectrum = rng.normal(0, 0.1, SPECTRUM_BINS).astype(np.float32)
+    signature = rng.normal(0, 0.1, SIGNATURE).astype(np.float32)
     return Field(
         torch.from_numpy(told),
-        Background(torch.from_numpy(spectrum), torch.from_numpy(twin.astype(np.float32)), 1.0),
+        Background(torch.from_numpy(signature), torch.from_numpy(twin.astype(np.float32)), 1.0),
         torch.from_numpy(label.astype(np.float32)),
     )
 
 
 def test_a_field_judge_learns_to_tell_empty_fields():
     fields = [field(seed) for seed in range(40)]
-    fit = Fit(untrained(fields[:30]), Schedule(300, batch=8, learning_rate=3e-3), seed=0)
-    loss = field_loss(fields[:30])
+    network = untrained(fields[:30])
+    fit = Fit(network, Schedule(300, batch=8, learning_rate=3e-3), seed=0)
+    loss = field_loss(fields[:30], network)
     while not fit.done:
         fit.descend(loss)
     judge = fit.finish()
