@@ -165,7 +165,7 @@ def evaluate(
     if not 0 < radius_px < float("inf"):
         raise UsageError(f"a particle diameter of {2 * radius_px} px is not positive")
     names = pair_names(truth, picks)
-    if not names:
+    if not names and (picks or not truth):  # no pick at all is a result
         raise UsageError(
             f"picks and truth have no micrograph in common: picks name {_example(picks)}, "
             f"the truth names {_example(truth)}"

@@ -2,7 +2,8 @@
 
 A score of the networks means little by itself: noise of one micrograph looks like weak particles of another. So
 the cascade is also shown the field's noise twin, noise of the same power spectrum, in which there is nothing to
-find. Whatever it finds there tells what its scores are worth in this field.
+find. Whatever it finds there tells what its scores are worth in this field. How the field looks as a whole, its
+signature, tells whether there is anything in it at all.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class FieldJudge(nn.Module):
     """A network that compares each candidate with the others of its field, and with those of the noise twin.
 
     In: of each candidate the height, the log of its prominence and the classifier's log-odds, (n, 3), and the
-    background. Out: log-odds of a particle, (n,). Neither is noise taken for weak particles then, nor are weak
-    particles taken for noise.
+    background, of which it knows the first `known` numbers of the signature. Out: log-odds of a particle, (n,).
+    Neither is noise taken for weak particles then, nor are weak particles taken for noise.
     """
 
     def __init__(self, known: int = SIGNATURE) -> None:

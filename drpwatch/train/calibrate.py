@@ -126,7 +126,7 @@ def best_threshold(
         return 0.5, 0.0
     mean = np.mean(fs, axis=0)
     best = int(np.argmax(mean))
-    return round(float(thresholds[best]), 2), float(mean[best])
+    return float(thresholds[best]), float(mean[best])
 
 
 def _reliability(rows: Sequence[Array], labels: Sequence[npt.NDArray[np.float32]]) -> Reliability:

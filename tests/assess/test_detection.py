@@ -107,8 +107,17 @@ class TestEvaluate:
     def test_nothing_in_common(self):
         with pytest.raises(UsageError, match="no micrograph in common: picks name 'x', the truth names 'a'"):
             evaluate({"x": points((1, 1))}, TRUTH, 10)
-        with pytest.raises(UsageError, match="picks name none"):
-            evaluate({}, TRUTH, 10)
+        with pytest.raises(UsageError, match="picks name 'x', the truth names none"):
+            evaluate({"x": points((1, 1))}, {}, 10)
+
+    def test_no_pick_at_all_is_a_result(self):
+        result = evaluate({}, TRUTH, 10, sweep_thresholds({}))
+        assert [one.micrograph for one in result.micrographs] == list(TRUTH)
+        assert (result.pooled.n_picks, result.pooled.n_truth) == (
+            0,
+            sum(len(one.yx_px) for one in TRUTH.values()),
+        )
+        assert result.pooled.recall == 0
 
     @pytest.mark.parametrize("radius_px", [0, -1, float("nan"), float("inf")])
     def test_a_diameter_that_is_none(self, radius_px):
