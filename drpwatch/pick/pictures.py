@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from drpwatch.pick.device import quantiles, scalar
 from drpwatch.pick.preprocess import Bounds, PreparedImage
+from drpwatch.pick.windows import windows
 
 PICTURE_PX = 1024
 """Longest side of a picture."""
@@ -58,9 +59,9 @@ def spectrum_picture(
     size = min(SPECTRUM_PX, *(length // 2 * 2 for length in pixels.shape))
     if size < _LEAST_WINDOW_PX:
         return torch.zeros((size, size), dtype=torch.uint8, device=device)
-    views = (
-        _windows(pixels, size).to(device).float().nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-    )  # (n, s, s)
+    rows, columns = (min(_WINDOWS, max(1, 2 * length // size - 1)) for length in pixels.shape)
+    views = windows(pixels, size, (rows, columns)).to(device)  # (n, s, s)
+    views = views.float().nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
     views -= views.mean(dim=(1, 2), keepdim=True)
     taper = torch.hann_window(size, device=views.device)
     power = torch.fft.rfft2(views * (taper[:, None] * taper)).abs().square().mean(dim=0)  # (s, s / 2 + 1)
@@ -68,19 +69,6 @@ def spectrum_picture(
     whole = torch.cat([log_power, _mirrored(log_power)], dim=1)  # (s, s)
     flat = _less_radial_mean(torch.fft.fftshift(whole))
     return _grey(flat, *_quantiles(flat, _SPECTRUM_STRETCH))
-
-
-def _windows(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Return (n, size, size), spread evenly over (H, W)."""
-    tops, lefts = (_places(length, size) for length in pixels.shape)
-    views = [pixels[top : top + size, left : left + size] for top in tops for left in lefts]
-    return torch.stack(views)
-
-
-def _places(length: int, size: int) -> list[int]:
-    """Return where windows begin along one axis."""
-    count = min(_WINDOWS, max(1, 2 * length // size - 1))
-    return [round(place * (length - size) / max(1, count - 1)) for place in range(count)]
 
 
 def _mirrored(half: torch.Tensor) -> torch.Tensor:

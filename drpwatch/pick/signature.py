@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from drpwatch.pick.device import quantiles
+from drpwatch.pick.windows import windows
 
 SPECTRUM_BINS = 16
 SIGNATURE = SPECTRUM_BINS + 4 + 6
@@ -55,8 +56,7 @@ def power_spectrum(picture: torch.Tensor) -> torch.Tensor:
     power = torch.zeros(size, size // 2 + 1, device=picture.device)
     for part in torch.split(views, 256):
         power += _periodograms(part).sum(dim=0)
-    ring = (_frequencies(size, size, picture.device) * 2 * SPECTRUM_BINS).long()
-    mean = power.flatten().double() @ _in_rings(ring, SPECTRUM_BINS) / len(views)
+    mean = power.flatten().double() @ _spectrum_bins(picture.device) / len(views)
     return mean.float().clamp_min(1e-3).log()
 
 
@@ -161,21 +161,12 @@ def _typical_rings(picture: torch.Tensor) -> torch.Tensor:
     """
     size = _RING_WINDOW_PX
     picture = _at_least(picture, size)
-    rows, columns = (_starts(length, size, picture.device) for length in picture.shape)
-    across = torch.arange(size, device=picture.device)
-    views = picture[(rows[:, None] + across)[:, None, :, None], (columns[:, None] + across)[None, :, None, :]]
+    rows, columns = (math.ceil(2 * (length - size) / size) + 1 for length in picture.shape)
+    views = windows(picture, size, (rows, columns))  # they overlap by half or more
     ring = (_frequencies(size, size, picture.device) * size).round().long()
     in_ring = _in_rings(ring, size // 2 + 1).float()
-    power = [
-        _periodograms(part).flatten(1) @ in_ring for part in torch.split(views.reshape(-1, size, size), 64)
-    ]
+    power = [_periodograms(part).flatten(1) @ in_ring for part in torch.split(views, 64)]
     return torch.cat(power).clamp_min(_LEAST_POWER).log().mean(dim=0)
-
-
-def _starts(length: int, size: int, device: torch.device) -> torch.Tensor:
-    """Return where windows begin that overlap by half or more and reach from end to end."""
-    count = math.ceil(2 * (length - size) / size) + 1
-    return (torch.arange(count, device=device) * ((length - size) / max(1, count - 1))).round().long()
 
 
 def _at_least(picture: torch.Tensor, size_px: int) -> torch.Tensor:
@@ -200,6 +191,20 @@ def _frequencies(h: int, w: int, device: torch.device) -> torch.Tensor:
     return torch.hypot(
         torch.fft.fftfreq(h, device=device)[:, None], torch.fft.rfftfreq(w, device=device)[None]
     )
+
+
+@cache
+def _spectrum_bins(device: torch.device) -> torch.Tensor:
+    """Return what takes the mean over the bins of a power spectrum, (64 * 33, 16) float64."""
+    frequency = _frequencies(_SPECTRUM_WINDOW_PX, _SPECTRUM_WINDOW_PX, device)
+    return _in_rings((frequency * 2 * SPECTRUM_BINS).long(), SPECTRUM_BINS)
+
+
+@cache
+def _fine_rings(device: torch.device) -> torch.Tensor:
+    """Return what takes the mean over rings of 1/128 per pixel, (128 * 65, 65) float32."""
+    frequency = _frequencies(_RING_WINDOW_PX, _RING_WINDOW_PX, device)
+    return _in_rings((frequency * _RING_WINDOW_PX).round().long(), _RING_WINDOW_PX // 2 + 1).float()
 
 
 def _in_rings(ring: torch.Tensor, count: int) -> torch.Tensor:

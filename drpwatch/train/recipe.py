@@ -265,12 +265,13 @@ def _field_judge(
     judged = cooking.judged("judging fields", detector, examples)
     fields = [as_field(classifier, one) for one in judged if len(one.label)]
     schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=0.1)
+    loss = field_loss(fields, untrained(fields).to(cooking.kitchen.device))
     judges: list[FieldJudge] = []
     for number in range(PANEL):
         torch.manual_seed(recipe.seed + number)
         network = untrained(fields).to(cooking.kitchen.device)
         fit = Fit(network, schedule, recipe.seed + number)
-        judges.append(cooking.course.run(f"field judge {number + 1}", fit, field_loss(fields, network)))
+        judges.append(cooking.course.run(f"field judge {number + 1}", fit, loss))
     return Panel(judges)
 
 

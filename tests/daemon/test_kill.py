@@ -11,8 +11,8 @@ from drpwatch.formats import star
 from tests.daemon.rig import Rig
 from tests.support import eventually
 
-KILLS = 20
-MICROGRAPHS = 40
+KILLS = 30
+MICROGRAPHS = 60
 
 
 class Reader(threading.Thread):
