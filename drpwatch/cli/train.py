@@ -43,8 +43,12 @@ Threads = Annotated[int, typer.Option(min=0, max=1024, help="CPU threads; 0: all
 def detector(
     output: Output,
     kind: Annotated[
-        str, typer.Option("--detector", help="Architecture; fcrn is the DRPnet paper's.")
-    ] = "unet",
+        str | None,
+        typer.Option(
+            "--detector",
+            help="Architecture: matched-unet, unet, or the DRPnet paper's fcrn. That of --start-from unless given.",
+        ),
+    ] = None,
     maps: Annotated[list[Path] | None, typer.Option("--map", help=MAP_HELP, exists=True)] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help=DATA_HELP)] = None,
     own_share: Annotated[
@@ -57,7 +61,7 @@ def detector(
     name: Annotated[str, typer.Option(help="Name that the weights carry.")] = "general",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 1,
     scenes: Annotated[
-        int, typer.Option(min=2, help="Simulated scenes to train on; 0.6 MB of memory each.")
+        int, typer.Option(min=2, help="Simulated scenes to train on; 0.8 MB of memory each.")
     ] = 4000,
     steps: Annotated[
         int, typer.Option(min=0, help="Steps of the detector; 0 keeps that of --start-from.")
@@ -115,21 +119,20 @@ def detector(
             raise UsageError(f"{option} 0: there is nothing to keep; --start-from weights that have it")
     changed: dict[str, Any] = {}
     if start is not None:
-        if kind not in ("unet", start.info.detector) or working_diameter_px is not None:
-            raise UsageError(
-                "--start-from brings its own --detector and --working-diameter-px: leave them out"
-            )
+        if working_diameter_px is not None:
+            raise UsageError("--start-from brings its own --working-diameter-px: leave it out")
         changed = {"preprocessing": start.info.preprocessing, "peaks": start.info.peaks}
         if start.info.classifier is not None:
             changed["classifier"] = start.info.classifier
-        kind = start.info.detector
+        kind = kind or start.info.detector
     elif working_diameter_px is not None:
         changed = {"preprocessing": Preprocessing(working_diameter_px=working_diameter_px)}
+    if kind is not None:
+        changed["detector"] = kind
     if learning_rate is None:
         learning_rate = 2e-3 if start is None else 3e-4
     recipe = Recipe(
         name=name,
-        detector=kind,
         seed=seed,
         scenes=scenes,
         steps=steps,

@@ -19,6 +19,7 @@ from drpwatch.pick.signature import SIGNATURE, SPECTRUM_BINS, signature
 
 PANEL = 5
 """Judges of a panel."""
+_WITHOUT_FILTER = SIGNATURE - 2  # numbers of a signature before it told of the filtered field
 _TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
 _UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
 _NOTHING = (0.0, -5.0, -5.0)  # the candidate of a twin in which nothing at all was found
@@ -30,7 +31,7 @@ _MOST_DEVIATIONS = 12.0
 class Background:
     """A field without its candidates.
 
-    `signature` (26,) is what it looks like as a whole; `twin` (m, 3) is height, log of the prominence and the
+    `signature` (28,) is what it looks like as a whole; `twin` (m, 3) is height, log of the prominence and the
     classifier's log-odds of what was found in its noise twin; `share` is the twin's area in that of the field.
     """
 
@@ -107,15 +108,16 @@ class Panel(nn.Module):
         return torch.stack([judge.log_odds_of(compared) for judge in judges]).mean(0)
 
 
-def _spectrum_judge() -> FieldJudge:
-    """Return a judge as it was before there were signatures: it knows the power spectrum."""
-    return FieldJudge(SPECTRUM_BINS)
+def _panel(known: int) -> Panel:
+    """Return a panel as it was when signatures had fewer numbers."""
+    return Panel([FieldJudge(known) for _ in range(PANEL)])
 
 
 FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {
-    "noise-twin": _spectrum_judge,
-    "noise-twin-panel": lambda: Panel([_spectrum_judge() for _ in range(PANEL)]),
-    "signature-panel": Panel,
+    "noise-twin": lambda: FieldJudge(SPECTRUM_BINS),
+    "noise-twin-panel": lambda: _panel(SPECTRUM_BINS),
+    "signature-panel": lambda: _panel(_WITHOUT_FILTER),
+    "matched-panel": Panel,
 }
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from drpwatch.errors import WeightsError
+from drpwatch.pick.matched import matched
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -25,7 +26,10 @@ BORDER_PX = 16  # of reflected image around the image, so that no particle touch
 
 
 class Detector(nn.Module):
-    """A network that turns an image, (n, 1, h, w), into a distance map of the same shape."""
+    """A network that turns what it sees of an image, (n, sees, h, w), into a distance map, (n, 1, h, w)."""
+
+    sees = 1
+    """Layers: the image; with a second one, the image under its matched filter too."""
 
     halo_px: int
     """What a pixel of the map can depend on ends within this distance; a multiple of the stride."""
@@ -109,10 +113,11 @@ class UNet(Detector):
     halo_px = 128
     stride_px = 16
 
-    def __init__(self) -> None:
+    def __init__(self, sees: int = 1) -> None:
         super().__init__()
+        self.sees = sees
         fine, middle, coarse, coarsest = 32, 48, 64, 64
-        self.stem = nn.Sequential(_Block(1, 16, kernel=5), _Block(16, fine, stride=2))
+        self.stem = nn.Sequential(_Block(sees, 16, kernel=5), _Block(16, fine, stride=2))
         self.down_1 = nn.Sequential(_Block(fine, fine), _Block(fine, fine))
         self.down_2 = _stage(fine, middle)
         self.down_3 = _stage(middle, coarse)
@@ -182,11 +187,34 @@ class QuickPatchClassifier(nn.Module):
         return out[:, 0]
 
 
-DETECTORS: dict[str, Callable[[], Detector]] = {"fcrn": Fcrn, "unet": UNet}
+DETECTORS: dict[str, Callable[[], Detector]] = {
+    "fcrn": Fcrn,
+    "unet": UNet,
+    "matched-unet": lambda: UNet(sees=2),
+}
 CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "patch-cnn": PatchClassifier,
     "quick-patch-cnn": QuickPatchClassifier,
 }
+
+
+def take_over(network: nn.Module, start: nn.Module) -> None:
+    """Give a network the weights of one like it that sees as much, or less: what it sees besides counts nothing yet.
+
+    Raises
+    ------
+    WeightsError
+        They are not alike.
+    """
+    tensors, wanted = start.state_dict(), network.state_dict()
+    for name, one in tensors.items():
+        more = wanted[name].shape[1] - one.shape[1] if name in wanted and one.dim() == 4 else 0
+        if more > 0:
+            tensors[name] = F.pad(one, (0, 0, 0, 0, 0, more))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError("one architecture cannot go on from the weights of the other") from error
 
 
 def build(kinds: dict[str, Callable[[], Network]], name: str, tensors: dict[str, torch.Tensor]) -> Network:
@@ -259,7 +287,7 @@ def _windows(length: int, side: int, halo: int) -> Iterator[_Span]:
 def detect_in_tiles(
     detector: Detector, image: torch.Tensor, tile_px: int | None = None, one_shape: bool = False
 ) -> torch.Tensor:
-    """Run a detector over (h, w) tile by tile; any tile size gives the same map.
+    """Run a detector over an image (h, w), and over what else it sees of it, tile by tile; any size gives the same map.
 
     Each tile sees the detector's halo beyond its own pixels, so that where tiles end never reaches the result.
     Without a size they have the usual one. With `one_shape` all of any image run in the same shape, of the tile
@@ -269,7 +297,7 @@ def detect_in_tiles(
     stride = detector.stride_px
     mode = "reflect" if min(h, w) > BORDER_PX + stride else "replicate"
     border = (BORDER_PX, BORDER_PX + -w % stride, BORDER_PX, BORDER_PX + -h % stride)
-    padded = F.pad(image[None, None], border, mode=mode)
+    padded = F.pad(layers(image, detector.sees)[None], border, mode=mode)
     height, width = padded.shape[2:]
     out = torch.empty_like(padded[0, 0])
     step, halo = stride * math.ceil((tile_px or usual_tile_px(detector)) / stride), detector.halo_px
@@ -287,6 +315,11 @@ def detect_in_tiles(
             y.own - y.first : y.end - y.first, x.own - x.first : x.end - x.first
         ]
     return out[BORDER_PX : BORDER_PX + h, BORDER_PX : BORDER_PX + w].contiguous()
+
+
+def layers(image: torch.Tensor, sees: int) -> torch.Tensor:
+    """Return so many layers of an image (h, w): itself, and then under its matched filter, (sees, h, w)."""
+    return image[None] if sees == 1 else torch.stack([image, matched(image)])
 
 
 def patch_centres(yx: npt.NDArray[np.float32] | torch.Tensor, shape_yx: tuple[int, ...]) -> torch.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from drpwatch.pick.matched import matched
 from drpwatch.pick.preprocess import Preprocessing, normalise_robust, without_outliers
 from drpwatch.train.shapes import Species
 from drpwatch.train.simulate import draw_conditions, simulate
@@ -21,12 +22,19 @@ LABEL_RADIUS = 0.6
 
 SCENE_PX = 320
 
+_TRUE_DIAMETERS = 0.65, 1.25
+"""Of the diameter that a user gives: many give that of the box, and some a fifth too little."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One normalised scene: `image`, `label` and `weight` are (h, w) float32, `yx_px` (n, 2) the true centres."""
+    """One normalised scene: tensors are (h, w) float32, `yx_px` (n, 2) the true centres.
+
+    `matched` is the image under its matched filter: as the whole scene gives it, for networks see only crops.
+    """
 
     image: torch.Tensor
+    matched: torch.Tensor
     label: torch.Tensor
     weight: torch.Tensor
     yx_px: FloatArray
@@ -43,7 +51,7 @@ def make_example(
     """
     rng = np.random.default_rng((seed, number))
     kind = species[int(rng.integers(len(species)))]
-    true_px = constants.working_diameter_px * rng.uniform(0.65, 1.12)
+    true_px = constants.working_diameter_px * rng.uniform(*_TRUE_DIAMETERS)
     conditions = draw_conditions(rng, true_ice=true_ice)
     scene = simulate(kind, species, conditions, (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng)
     rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
@@ -52,6 +60,7 @@ def make_example(
     label = distance_map(scene.yx_px, scene.pixels.shape, LABEL_RADIUS * constants.working_diameter_px / 2)
     return Example(
         image=image,
+        matched=matched(image),
         label=torch.from_numpy(label),
         weight=torch.from_numpy(scene.inside),
         yx_px=scene.yx_px,
@@ -79,15 +88,20 @@ def distance_map(yx_px: FloatArray, shape_yx: tuple[int, ...], radius_px: float)
 def crops(
     examples: Sequence[Example], size_px: int, count: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return images, labels and weights, each (count, 1, size, size): random crops, turned and mirrored."""
+    """Return layers (count, 2, size, size), labels and weights, (count, 1, size, size): random crops, turned, mirrored.
+
+    Layers are the image, and the image under its matched filter.
+    """
     stack = []
     for _ in range(count):
         example = examples[int(rng.integers(len(examples)))]
         h, w = example.image.shape
         top, left = int(rng.integers(h - size_px + 1)), int(rng.integers(w - size_px + 1))
         area = slice(top, top + size_px), slice(left, left + size_px)
-        crop = torch.stack([example.image[area], example.label[area], example.weight[area]])
+        crop = torch.stack(
+            [example.image[area], example.matched[area], example.label[area], example.weight[area]]
+        )
         crop = torch.rot90(crop, int(rng.integers(4)), (1, 2))
         stack.append(crop.flip(2) if rng.random() < 0.5 else crop)
-    batch = torch.stack(stack)[:, :, None]  # (count, 3, 1, size, size)
-    return batch[:, 0], batch[:, 1], batch[:, 2]
+    batch = torch.stack(stack)
+    return batch[:, :2], batch[:, 2:3], batch[:, 3:]

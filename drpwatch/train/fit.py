@@ -147,15 +147,15 @@ class Mixture:
     def batch(
         self, size_px: int, count: int, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return images, labels and weights, each (count, 1, size, size)."""
+        """Return layers, labels and weights: see `crops`."""
         n_own = int(rng.binomial(count, self.share)) if self.own else 0
         parts = [
             crops(examples, size_px, n, rng)
             for examples, n in ((self.simulated, count - n_own), (self.own, n_own))
             if n
         ]
-        images, labels, weights = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        return images, labels, weights
+        layers, labels, weights = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        return layers, labels, weights
 
 
 def detector_loss(examples: Mixture) -> LossOfABatch:
@@ -163,8 +163,8 @@ def detector_loss(examples: Mixture) -> LossOfABatch:
 
     def loss(fit: Fit[Any]) -> torch.Tensor:
         batch = examples.batch(fit.schedule.crop_px, fit.schedule.batch, fit.rng)
-        image, label, weight = (t.to(fit.device, torch.float32) for t in batch)
-        return (weight * (fit.run(image) - label) ** 2).mean()
+        layers, label, weight = (t.to(fit.device, torch.float32) for t in batch)
+        return (weight * (fit.run(layers[:, : fit.network.sees]) - label) ** 2).mean()
 
     return loss
 

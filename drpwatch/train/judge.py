@@ -71,7 +71,8 @@ def twin_of(example: Example) -> Example:
     """Return an example's noise twin, in which there is no particle."""
     image = noise_twin(picture(example))
     nothing = np.zeros((0, 2), dtype=np.float32)
-    return Example(image, torch.zeros_like(image), torch.ones_like(image), nothing, example.diameter_px)
+    zeros, ones = torch.zeros_like(image), torch.ones_like(image)
+    return Example(image, zeros, zeros, ones, nothing, example.diameter_px)
 
 
 def picture(example: Example) -> torch.Tensor:

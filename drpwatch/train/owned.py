@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from drpwatch.errors import MicrographError, UsageError
 from drpwatch.formats import mrc
 from drpwatch.micrograph import PickParams
+from drpwatch.pick.matched import matched
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import PreparedImage, Preprocessing, prepare
 from drpwatch.train import dataset
@@ -121,7 +122,8 @@ def _labelled(prepared: PreparedImage, yx_px: npt.NDArray[np.float64], rule: Pea
     centres = yx_px.astype(np.float32)
     radius_px = dataset.LABEL_RADIUS * prepared.diameter_px / 2
     label = torch.from_numpy(distance_map(centres, tuple(prepared.image.shape), radius_px))
-    return Example(prepared.image.clone(), label, weight, centres, prepared.diameter_px)
+    image = prepared.image.clone()
+    return Example(image, matched(image), label, weight, centres, prepared.diameter_px)
 
 
 def _cut(whole: Example, crop_px: int) -> list[Example]:
@@ -139,8 +141,9 @@ def _cut(whole: Example, crop_px: int) -> list[Example]:
             # Labels on the border can be no pick's, and must not count as missed.
             pixel = tuple(np.clip(np.round(yx).astype(int), 0, np.array(weight.shape) - 1).T)
             yx = yx[weight.numpy()[pixel] > 0]
-            layers = [_at_least(crop_px, t) for t in (whole.image[area], whole.label[area], weight)]
-            tiles.append(Example(layers[0], layers[1], layers[2], yx, whole.diameter_px))
+            cut = (whole.image[area], whole.matched[area], whole.label[area], weight)
+            image, seen, label, weight = (_at_least(crop_px, layer) for layer in cut)
+            tiles.append(Example(image, seen, label, weight, yx, whole.diameter_px))
     return tiles
 
 

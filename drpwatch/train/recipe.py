@@ -18,7 +18,7 @@ from torch import nn
 from drpwatch import __version__
 from drpwatch.errors import UsageError
 from drpwatch.pick.field import PANEL, FieldJudge, Panel
-from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector
+from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector, take_over
 from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.pick.weights import Weights, WeightsInfo, save_weights
@@ -57,7 +57,7 @@ class Recipe:
     """
 
     name: str = "general"
-    detector: str = "unet"
+    detector: str = "matched-unet"
     classifier: str = "quick-patch-cnn"
     seed: int = 1
     scenes: int = 4000
@@ -203,7 +203,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="signature-panel",
+            field_judge="matched-panel",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,
@@ -223,12 +223,14 @@ def cook(
 def _detector(cooking: _Cooking, examples: Mixture, held_back: list[Example]) -> Detector:
     """Train the detector, or keep that of the start."""
     recipe, start = cooking.recipe, cooking.ingredients.start
+    torch.manual_seed(recipe.seed)
+    network = DETECTORS[recipe.detector]()
+    if start is not None:
+        take_over(network, start.detector)
     if start is not None and not recipe.steps:
-        return start.detector.to(cooking.kitchen.device)
+        return network.eval().requires_grad_(False).to(cooking.kitchen.device)
     count = _simulated(recipe, recipe.validation_scenes)
     validation = cooking.scenes("validation", _VALIDATION_SCENES, count)
-    torch.manual_seed(recipe.seed)
-    network = DETECTORS[recipe.detector]() if start is None else start.detector
     schedule = Schedule(
         recipe.steps, recipe.batch, recipe.learning_rate, recipe.crop_px, averaging=recipe.averaging
     )

@@ -34,7 +34,7 @@ def error_of(capsys, *arguments: object) -> str:
 
 def test_options_that_make_no_sense(tmp_path, capsys):
     out = tmp_path / "own.safetensors"
-    assert "--detector yolo: there are fcrn, unet" in error_of(
+    assert "--detector yolo: there are fcrn, unet, matched-unet" in error_of(
         capsys, "detector", "-o", out, "--detector", "yolo"
     )
     assert "--labels luck" in error_of(capsys, "detector", "-o", out, "--labels", "luck")

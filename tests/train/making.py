@@ -17,12 +17,13 @@ def easy_example(seed: int) -> Example:
     yx += rng.uniform(-5, 5, yx.shape).astype(np.float32)
     label = torch.from_numpy(distance_map(yx, (150, 150), 6.0))
     noise = torch.from_numpy(rng.standard_normal((150, 150), dtype=np.float32))
-    return Example(noise - 6 * label, label, torch.ones(150, 150), yx, 18.0)
+    return Example(noise - 6 * label, noise + 6 * label, label, torch.ones(150, 150), yx, 18.0)
 
 
 def blank_example(yx, shape=(100, 100), weight=None) -> Example:
     image = torch.zeros(shape)
     return Example(
+        image,
         image,
         image,
         torch.ones(shape) if weight is None else weight,

@@ -59,11 +59,14 @@ def test_labels_at_the_edge(place):
 
 def test_crops_turn_image_label_and_weight_together(examples):
     rng = np.random.default_rng(0)
-    image, label, weight = crops(examples, 64, 12, rng)
-    assert image.shape == label.shape == weight.shape == (12, 1, 64, 64)
+    layers, label, weight = crops(examples, 64, 12, rng)
+    assert layers.shape == (12, 2, 64, 64)
+    assert label.shape == weight.shape == (12, 1, 64, 64)
     same = np.random.default_rng(0)
-    assert torch.equal(crops(examples, 64, 12, same)[0], image)
-    marked = [type(one)(one.label, one.label, one.label, one.yx_px, one.diameter_px) for one in examples]
-    image, label, weight = crops(marked, 64, 12, rng)
-    assert torch.equal(image, label)
-    assert torch.equal(image, weight)
+    assert torch.equal(crops(examples, 64, 12, same)[0], layers)
+    marked = [
+        type(one)(one.label, one.label, one.label, one.label, one.yx_px, one.diameter_px) for one in examples
+    ]
+    layers, label, weight = crops(marked, 64, 12, rng)
+    assert torch.equal(layers, torch.cat([label, label], dim=1))
+    assert torch.equal(label, weight)

@@ -61,12 +61,12 @@ def test_the_running_mean_is_what_is_used(examples):
 
 def test_own_examples_get_their_share():
     one, other = easy_example(0), easy_example(1)
-    own = Example(other.image + 100, other.label, other.weight, other.yx_px, other.diameter_px)
+    own = Example(other.image + 100, other.matched, other.label, other.weight, other.yx_px, other.diameter_px)
     rng = np.random.default_rng(0)
 
     def share(mixture: Mixture) -> float:
-        images, _, _ = mixture.batch(32, 400, rng)
-        return float((images.mean((1, 2, 3)) > 50).float().mean())
+        layers, _, _ = mixture.batch(32, 400, rng)
+        return float((layers[:, 0].mean((1, 2)) > 50).float().mean())
 
     assert share(Mixture([one], [own], 0.25)) == pytest.approx(0.25, abs=0.08)
     assert share(Mixture([one])) == 0
@@ -83,7 +83,7 @@ def squares() -> Patches:
     for (y, x), particle in zip(places, label, strict=True):
         if particle:
             image[y - 6 : y + 6, x - 6 : x + 6] -= 4
-    example = Example(image, image, torch.ones(300, 300), np.array(places, np.float32), 18.0)
+    example = Example(image, image, image, torch.ones(300, 300), np.array(places, np.float32), 18.0)
     return clear_patches([Judged(example, candidates(places), label)], at_most=len(places))
 
 
