@@ -26,6 +26,9 @@ _ICE_NOISE_ANGSTROM = (2.5, 10.0)
 """Of protein, the rms over pixels of 10 A: density fluctuations of water, of which the structure factor at low
 frequency is 0.06, are 4 A in ice that is 300 A thick."""
 _DIRTY, _DIRT = 0.15, 4  # so often a buffer has so many times more
+_LEAST_VISIBLE = 1.6, 2.5
+"""Signal-to-noise ratio of the filter that knows the particle, at least: for networks, and where scores are learned.
+There, fields in which next to nothing can be found would teach only that noise, too, is often right by chance."""
 _DOSES = (0.01, 500.0)  # electrons per square angstrom
 _HALVINGS = 20
 _VIEWS = 40  # different projections of one species in one scene
@@ -71,7 +74,8 @@ def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Cond
     ----------
     true_ice
         Whether ice has the noise that it has. Networks that find particles learn more from ice of any noise; what a
-        score is worth is to be learned from ice as it is: its noise, like particles, shows the rings of the CTF.
+        score is worth is to be learned from ice as it is, whose noise, like particles, shows the rings of the CTF; and
+        from fields that hold either nothing or what can be found.
     """
     plate = rng.random() < 0.08
     close = plate or rng.random() < 0.25  # to focus: hollow particles become rings there
@@ -93,7 +97,7 @@ def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Cond
         optics=optics,
         dose_per_angstrom_squared=dose_per_angstrom_squared,
         ice_noise_angstrom=ice_noise_angstrom,
-        visibility=float(np.exp(rng.uniform(np.log(1.6), np.log(strongest)))),
+        visibility=float(np.exp(rng.uniform(np.log(_LEAST_VISIBLE[true_ice]), np.log(strongest)))),
         coverage=float(
             rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.17, 0.66])
         ),

@@ -15,18 +15,21 @@ from drpwatch.pick.networks import (
     build,
     detect_in_tiles,
     fused,
+    layers,
     patches_at,
+    take_over,
 )
 
 
 def multiplications_per_pixel(detector: Detector) -> float:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        detector(torch.zeros(1, 1, 256, 256))
+        detector(torch.zeros(1, detector.sees, 256, 256))
     return counter.get_total_flops() / 2 / 256**2
 
 
 def test_the_u_net_costs_what_the_paper_s_network_costs():
     assert multiplications_per_pixel(UNet().eval()) == pytest.approx(26_000, rel=0.05)
+    assert multiplications_per_pixel(UNet(sees=2).eval()) == pytest.approx(26_000, rel=0.05)
     assert multiplications_per_pixel(Fcrn().eval()) == pytest.approx(26_000, rel=0.05)
 
 
@@ -60,7 +63,7 @@ def test_tiles_in_one_shape_give_the_same_map(detector, shape, tile_px):
     shapes = set()
     confined.register_forward_pre_hook(lambda _, given: shapes.add(tuple(given[0].shape)))
     assert _same(detect_in_tiles(confined, image, tile_px, one_shape=True), detect_in_tiles(detector, image))
-    assert shapes == {(1, 1, tile_px + 2 * detector.halo_px, tile_px + 2 * detector.halo_px)}
+    assert shapes == {(1, detector.sees, tile_px + 2 * detector.halo_px, tile_px + 2 * detector.halo_px)}
     assert _same(detect_in_tiles(confined, image, 1000), detect_in_tiles(detector, image))
 
 
@@ -69,7 +72,7 @@ def test_the_inside_is_what_the_network_says(detector):
     image = torch.randn(320, 352)
     far = detector.halo_px + BORDER_PX
     inner = (slice(far, -far), slice(far, -far))
-    direct = detector(image[None, None])[0, 0]
+    direct = detector(layers(image, detector.sees)[None])[0, 0]
     assert _same(detect_in_tiles(detector, image)[inner], direct[inner])
 
 
@@ -81,9 +84,9 @@ def test_images_of_any_size(detector, shape):
 
 @pytest.mark.parametrize("place", [(160, 160), (167, 175), (175, 161)])
 def test_the_halo_covers_the_receptive_field(detector, place):
-    image = torch.ones(1, 1, 320, 320, requires_grad=True)
+    image = torch.ones(1, detector.sees, 320, 320, requires_grad=True)
     detector(image)[0, 0][place].backward()
-    seen = np.argwhere(image.grad[0, 0].abs().numpy() > 0) - place
+    seen = np.argwhere(image.grad[0].abs().amax(0).numpy() > 0) - place
     assert abs(seen).max() <= detector.halo_px
 
 
@@ -93,6 +96,18 @@ def test_fusing_changes_nothing(detector):
     quick = fused(detector)
     assert _same(detect_in_tiles(quick, image), detect_in_tiles(detector, image))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in quick.modules())
+
+
+@torch.inference_mode()
+def test_who_sees_more_begins_as_who_saw_less():
+    torch.manual_seed(0)
+    start, network, image = UNet().eval(), UNet(sees=2).eval(), torch.randn(96, 96)
+    take_over(network, start)
+    assert _same(detect_in_tiles(network, image), detect_in_tiles(start, image))
+    with pytest.raises(WeightsError, match="cannot go on from"):
+        take_over(start, network)  # it would forget
+    with pytest.raises(WeightsError, match="cannot go on from"):
+        take_over(network, Fcrn())
 
 
 def test_a_patch_has_its_place_in_the_middle():
