@@ -19,7 +19,7 @@ from drpwatch.train.judge import Judged, features
 Array = npt.NDArray[np.float64]
 
 _GRANTED = 5  # right picks of every example: with few particles, F is mostly luck
-_QUIET, _STRAY = 0.75, 2  # so large a share of the empty examples keep no more picks
+_QUIET, _STRAY = 5 / 6, 2  # so large a share of the empty examples keep no more picks
 _BINS = 10
 
 
@@ -77,7 +77,7 @@ def calibrate(
 ) -> Calibrated:
     """Fit the scores to be probabilities, and choose the threshold, on examples that trained nothing.
 
-    The threshold is the one with the best mean F of an example, among those at which three in four of the empty
+    The threshold is the one with the best mean F of an example, among those at which five in six of the empty
     ones keep two picks at most: a grid with nothing on it has to look like one. The reliability is that of a
     calibration on every other example, looked at on the rest, and the other way round.
 
@@ -100,7 +100,7 @@ def as_calibration(weights: Array) -> Calibration:
 
 
 def quiet_above(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> float:
-    """Return the score beyond which three in four of the empty examples keep two picks at most; 0 if none is empty."""
+    """Return the score beyond which five in six of the empty examples keep two picks at most; 0 if none is empty."""
     empty = [score for score, one in zip(scores, judged, strict=True) if not one.truths]
     first_too_many = [np.sort(score)[-_STRAY - 1] if len(score) > _STRAY else 0.0 for score in empty]
     return float(np.quantile(first_too_many, _QUIET)) if empty else 0.0
