@@ -77,15 +77,15 @@ def test_empty_examples_speak_for_a_threshold_that_leaves_them_empty():
     assert best_threshold([score - 0.2], [none])[1] == 1
 
 
-def test_three_in_four_empty_examples_keep_two_picks_at_most():
+def test_five_in_six_empty_examples_keep_two_picks_at_most():
     yx = [(10 * i, 10 * i) for i in range(1, 9)]
     empty = Judged(blank_example([]), candidates(yx), np.zeros(8, np.float32))
     few = Judged(blank_example([]), candidates(yx[:2]), np.zeros(2, np.float32))
     full = Judged(blank_example(yx), candidates(yx), np.ones(8, np.float32), truths=8)
     score = np.array([0.95, 0.8, 0.79, 0.7, 0.7, 0.6, 0.4, 0.3])
-    noisy = [score - less for less in (0.5, 0.4, 0.3, 0.2, 0.0)]
-    above = quiet_above([*noisy, np.ones(8)], [empty] * 5 + [full])
-    assert [int((one > above).sum()) for one in noisy] == [0, 0, 1, 2, 6]
+    noisy = [score - less for less in (0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.0)]
+    above = quiet_above([*noisy, np.ones(8)], [empty] * 7 + [full])
+    assert [int((one > above).sum()) for one in noisy] == [0, 0, 0, 1, 1, 2, 6]
     assert quiet_above([np.ones(2)], [few]) == 0  # two are no trouble
     assert quiet_above([np.ones(8)], [full]) == 0
 
