@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from drpwatch import __version__
-from drpwatch.errors import UsageError
+from drpwatch.errors import UsageError, WeightsError
 from drpwatch.pick.field import PANEL, FieldJudge, Panel
 from drpwatch.pick.networks import CLASSIFIERS, DETECTORS, Detector, take_over
 from drpwatch.pick.peaks import PeakRule
@@ -171,13 +171,14 @@ def cook(
     Raises
     ------
     UsageError
-        A map or a micrograph cannot be read, there is too little to train on, or the run's directory holds
-        another run.
+        A map or a micrograph cannot be read, there is too little to train on, the detector cannot go on from
+        that of the start, or the run's directory holds another run.
     OutputError
         The run's directory or the target cannot be written.
     KeyboardInterrupt
         `kitchen.stop` was set: the same call goes on from there.
     """
+    network = _begun(recipe, ingredients.start)
     studio = Studio(ingredients.maps, recipe.invented, recipe.seed, recipe.preprocessing)
     species = studio.species()
     with RunDirectory(kitchen.run_dir, _identity(recipe, ingredients, species)) as directory:
@@ -189,7 +190,7 @@ def cook(
         simulated = cooking.scenes("scenes", 0, needed)
         own = cooking.own("training")
         held_back = cooking.own("held_back")
-        detector = _detector(cooking, Mixture(simulated, own, recipe.own_share), held_back)
+        detector = _detector(cooking, network, Mixture(simulated, own, recipe.own_share), held_back)
         classifier = _classifier(cooking, detector, simulated[:first], own)
         del simulated  # they fill most of the memory
         fields = cooking.scenes("fields", _FIELD_SCENES, round(_FIELD_SHARE * count), true_ice=True)
@@ -220,14 +221,25 @@ def cook(
     return info
 
 
-def _detector(cooking: _Cooking, examples: Mixture, held_back: list[Example]) -> Detector:
-    """Train the detector, or keep that of the start."""
-    recipe, start = cooking.recipe, cooking.ingredients.start
+def _begun(recipe: Recipe, start: Weights | None) -> Detector:
+    """Return the detector before its first step."""
     torch.manual_seed(recipe.seed)
     network = DETECTORS[recipe.detector]()
-    if start is not None:
+    if start is None:
+        return network
+    try:
         take_over(network, start.detector)
-    if start is not None and not recipe.steps:
+    except WeightsError as error:
+        raise UsageError(
+            f"--detector {recipe.detector} cannot go on from the {start.info.detector} of --start-from: leave it out"
+        ) from error
+    return network
+
+
+def _detector(cooking: _Cooking, network: Detector, examples: Mixture, held_back: list[Example]) -> Detector:
+    """Train the detector, or keep that of the start."""
+    recipe = cooking.recipe
+    if cooking.ingredients.start is not None and not recipe.steps:
         return network.eval().requires_grad_(False).to(cooking.kitchen.device)
     count = _simulated(recipe, recipe.validation_scenes)
     validation = cooking.scenes("validation", _VALIDATION_SCENES, count)

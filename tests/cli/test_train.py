@@ -42,6 +42,8 @@ def test_options_that_make_no_sense(tmp_path, capsys):
     model = disc_model(tmp_path / "discs.safetensors")
     told = error_of(capsys, "detector", "-o", out, "--start-from", model, "--working-diameter-px", 24)
     assert told.startswith("--start-from brings its own")
+    told = error_of(capsys, "detector", "-o", out, "--start-from", model, "--detector", "unet")
+    assert told.startswith("--detector unet cannot go on from the fcrn of --start-from")
     assert error_of(capsys, "detector", "-o", out, "--steps", 0).startswith(
         "--steps 0: there is nothing to keep"
     )
