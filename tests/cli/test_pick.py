@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_whole_files_and_the_same_command_goes_on(tmp_path):
 def test_model_info(capsys):
     assert main(["model", "info", "general"]) == 0
     said = capsys.readouterr().out
-    for word in ("sha256", "threshold", "licence", "BSD-3-Clause", "unet, 505684 parameters"):
+    for word in ("sha256", "threshold", "licence", "BSD-3-Clause", "matched-unet, 506084 parameters"):
         assert word in said
     assert main(["model", "info", "--json"]) == 0
     (general,) = [one for one in json.loads(capsys.readouterr().out)["models"] if one["name"] == "general"]
