@@ -114,6 +114,12 @@ def quantiles(values: torch.Tensor, at: tuple[float, ...]) -> torch.Tensor:
     return torch.nanquantile(values, places)
 
 
+def middle_and_deviation(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the median of a flat tensor, and the deviation that its quartiles tell of normal values, both float64."""
+    low, middle, high = quantiles(values, (0.25, 0.5, 0.75)).double()
+    return middle, (high - low) / 1.349
+
+
 def on_host(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
     """Bring tensors of any shapes and types from the device, all with one copy, and wait for it."""
     flat = torch.cat([tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors])

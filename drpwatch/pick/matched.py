@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from drpwatch.pick.device import quantiles
+from drpwatch.pick.device import middle_and_deviation
 from drpwatch.pick.rings import RINGS, WINDOW_PX, amplitudes, evidence, frequencies, typical_rings
 
 _SMOOTH = 5  # cosines that describe a spectrum without rings
@@ -32,9 +32,8 @@ def matched(picture: torch.Tensor, rings: torch.Tensor | None = None) -> torch.T
     transfer = transfer[low] + (place - low) * (transfer[low + 1] - transfer[low])
     found = torch.fft.irfft2(torch.fft.rfft2(picture) * -transfer, s=(h, w))
     sample = found.flatten()[:: max(1, found.numel() // _SAMPLE)]
-    lower, middle, upper = quantiles(sample, (0.25, 0.5, 0.75)).double()
-    deviation = ((upper - lower) / 1.349).clamp_min(1e-12)
-    scaled: torch.Tensor = (found - middle.float()) / deviation.float()
+    middle, deviation = middle_and_deviation(sample)
+    scaled: torch.Tensor = (found - middle.float()) / deviation.clamp_min(1e-12).float()
     return scaled.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from drpwatch.errors import UnusableMicrograph
 from drpwatch.micrograph import PickParams
-from drpwatch.pick.device import on_host, quantiles, scalar
+from drpwatch.pick.device import middle_and_deviation, on_host, quantiles, scalar
 
 Kind = Literal["robust", "reference"]
 Region = tuple[slice, slice]
@@ -139,10 +139,9 @@ def _levels(pixels: torch.Tensor) -> torch.Tensor:
     step = max(1, pixels.numel() // _SAMPLE)
     sample = pixels.contiguous().flatten()[::step].to(torch.float32)
     finite = torch.isfinite(sample)
-    low, middle, high = quantiles(torch.where(finite, sample, torch.nan), (0.25, 0.5, 0.75)).double()
+    middle, spread = middle_and_deviation(torch.where(finite, sample, torch.nan))
     mean = torch.where(finite, sample, 0).double().sum() / finite.sum()
     square = torch.where(finite, sample.double() - mean, 0).square().sum() / (finite.sum() - 1)
-    spread = (high - low) / 1.349
     spread = torch.where(spread == 0, square.sqrt(), spread)
     return torch.stack([finite.double().mean(), middle, spread])
 
@@ -249,8 +248,8 @@ def normalise_robust(image: torch.Tensor, inside: Region, constants: Preprocessi
     flat = image - blurred_background(image, constants.illumination_sigma_px)
     view = flat[inside]
     sample = view.flatten()[:: max(1, view.numel() // _SAMPLE)]
-    low, middle, high = quantiles(sample, (0.25, 0.5, 0.75)).double()
-    scaled = (flat - scalar(middle)) / scalar(((high - low) / 1.349).clamp_min(1e-20))
+    middle, deviation = middle_and_deviation(sample)
+    scaled = (flat - scalar(middle)) / scalar(deviation.clamp_min(1e-20))
     return gaussian_blur(
         scaled.clamp_(-constants.clip_sigmas, constants.clip_sigmas), constants.smooth_sigma_px
     )

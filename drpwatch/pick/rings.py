@@ -75,9 +75,10 @@ def evidence(rings: torch.Tensor, pixels: int, smooth: int) -> Evidence:
     return Evidence(fit.round.T @ left, everything, usual)
 
 
+@cache
 def amplitudes(device: torch.device) -> torch.Tensor:
     """Return the Fourier transform of each ball and shell at the rings, (65, m) float64: unit rms where looked at."""
-    return _amplitudes_on(device)
+    return torch.from_numpy(_amplitudes()).to(device)
 
 
 class _Fit(NamedTuple):
@@ -110,11 +111,6 @@ def _fit_of(count: int, device: torch.device) -> _Fit:
     return _Fit(
         *(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (weight, smooth, across))
     )
-
-
-@cache
-def _amplitudes_on(device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(_amplitudes()).to(device)
 
 
 @cache
