@@ -8,8 +8,9 @@ signature, tells whether there is anything in it at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, cast
 
 import torch
@@ -19,6 +20,8 @@ from drpwatch.pick.signature import SIGNATURE, SPECTRUM_BINS, signature
 
 PANEL = 5
 """Judges of a panel."""
+_CROWD = 3  # numbers that tell how crowded a field is
+_KNOWN_PIXELS = 320**2, 640**2  # of the fields that judges have learned from
 _WITHOUT_FILTER = SIGNATURE - 2  # numbers of a signature before it told of the filtered field
 _TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
 _UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
@@ -32,33 +35,43 @@ class Background:
     """A field without its candidates.
 
     `signature` (28,) is what it looks like as a whole; `twin` (m, 3) is height, log of the prominence and the
-    classifier's log-odds of what was found in its noise twin; `share` is the twin's area in that of the field.
+    classifier's log-odds of what was found in its noise twin; `pixels` is the field's area at the networks' scale,
+    and `twin_pixels` the twin's.
     """
 
     signature: torch.Tensor
     twin: torch.Tensor
-    share: float
+    pixels: int
+    twin_pixels: int
 
     @classmethod
     def of(cls, picture: torch.Tensor, twin_image: torch.Tensor, twin: torch.Tensor) -> Self:
         """Return the background of a picture, (h, w), with what was found in its twin's image, (m, 3)."""
-        return cls(signature(picture), twin, twin_image.numel() / picture.numel())
+        return cls(signature(picture), twin, picture.numel(), twin_image.numel())
+
+    @property
+    def share(self) -> float:
+        """The twin's area in that of the field."""
+        return self.twin_pixels / self.pixels
 
     def to(self, device: torch.device) -> Background:
         """Return it on a device."""
-        return Background(self.signature.to(device), self.twin.to(device), self.share)
+        return replace(self, signature=self.signature.to(device), twin=self.twin.to(device))
 
 
 class FieldJudge(nn.Module):
     """A network that compares each candidate with the others of its field, and with those of the noise twin.
 
     In: of each candidate the height, the log of its prominence and the classifier's log-odds, (n, 3), and the
-    background, of which it knows the first `known` numbers of the signature. Out: log-odds of a particle, (n,).
-    Neither is noise taken for weak particles then, nor are weak particles taken for noise.
+    background, of which it knows the first numbers of the signature and, if it `counts`, how crowded the field is.
+    Out: log-odds of a particle, (n,). Neither is noise taken for weak particles then, nor are weak particles taken
+    for noise.
     """
 
-    def __init__(self, known: int = SIGNATURE) -> None:
+    def __init__(self, signature: int = SIGNATURE, *, counts: bool = True) -> None:
         super().__init__()
+        self._signature, self._counts = signature, counts
+        known = signature + _CROWD * counts
         self.usual_mean = nn.Buffer(torch.zeros(known))
         self.usual_deviation = nn.Buffer(torch.ones(known))
         self.head = nn.Sequential(
@@ -78,14 +91,18 @@ class FieldJudge(nn.Module):
         out: torch.Tensor = self.head(compared)
         return out[:, 0]
 
+    def view(self, count: int, background: Background) -> torch.Tensor:
+        """Return what it knows of a field as a whole, in which there are so many candidates, (k,)."""
+        known = background.signature[: self._signature]
+        return torch.cat([known.new_tensor(_crowd(count, background)), known]) if self._counts else known
+
     def compare(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
-        """Return candidates beside their field and its twin, (n, 27 + known); the last are the field's signature."""
+        """Return candidates beside their field and its twin, (n, 27 + k); the last k are of the field as a whole."""
         twin = background.twin if len(background.twin) else candidates.new_tensor([_NOTHING])
         x, noise = candidates * candidates.new_tensor(_UNITS), twin * candidates.new_tensor(_UNITS)
         deviations = (x - noise.mean(0)) / noise.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
         excess = torch.stack([_excess(x[:, i], noise[:, i], background.share) for i in range(3)], dim=1)
-        known = background.signature[: len(self.usual_mean)]
-        unusual = (known - self.usual_mean) / self.usual_deviation
+        unusual = (self.view(len(x), background) - self.usual_mean) / self.usual_deviation
         field = torch.cat([*_summary(x), *_summary(noise), unusual])
         limited = deviations.clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS) / 3
         return torch.cat([x, limited, excess, field.expand(len(x), -1)], dim=1)
@@ -108,17 +125,29 @@ class Panel(nn.Module):
         return torch.stack([judge.log_odds_of(compared) for judge in judges]).mean(0)
 
 
-def _panel(known: int) -> Panel:
-    """Return a panel as it was when signatures had fewer numbers."""
-    return Panel([FieldJudge(known) for _ in range(PANEL)])
+def _panel(signature: int) -> Panel:
+    """Return a panel as it was when signatures had so many numbers, and nobody counted."""
+    return Panel([FieldJudge(signature, counts=False) for _ in range(PANEL)])
 
 
 FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {
-    "noise-twin": lambda: FieldJudge(SPECTRUM_BINS),
+    "noise-twin": lambda: FieldJudge(SPECTRUM_BINS, counts=False),
     "noise-twin-panel": lambda: _panel(SPECTRUM_BINS),
     "signature-panel": lambda: _panel(_WITHOUT_FILTER),
-    "matched-panel": Panel,
+    "matched-panel": lambda: _panel(SIGNATURE),
+    "counting-panel": Panel,
 }
+
+
+def _crowd(count: int, background: Background) -> list[float]:
+    """Return logs of how many candidates there are for each in noise, and for each pixel; and of the pixels."""
+    noise, pixels = len(background.twin) / background.share, background.pixels
+    least, most = _KNOWN_PIXELS
+    return [
+        math.log((count + 1) / (noise + 1)),
+        math.log((count + 1) / pixels),
+        math.log(min(max(pixels, least), most)),
+    ]
 
 
 def _summary(x: torch.Tensor) -> list[torch.Tensor]:

@@ -295,8 +295,9 @@ class Picker:
         arrays = on_host(*field, *self._peaks_and_odds(twin), signature(picture))
         seen = self._among(arrays[: len(field)], candidate_map)
         noise = self._among(arrays[len(field) : -1], twin)
-        share = twin.prepared.image.numel() / picture.numel()
-        return replace(seen, background=Background(torch.from_numpy(arrays[-1].copy()), noise.told, share))
+        told = torch.from_numpy(arrays[-1].copy())
+        background = Background(told, noise.told, picture.numel(), twin.prepared.image.numel())
+        return replace(seen, background=background)
 
     def _peaks_and_odds(self, candidate_map: CandidateMap) -> list[torch.Tensor]:
         """Return the fixed number of peaks of a map, and the log-odds of each, on the device."""

@@ -319,9 +319,7 @@ def _calibrate(rows: Sequence[Array], unseen: Sequence[Judged], adapted: Array, 
     adapted, seen
         Features of the data set with the adapted classifier, and with the general one.
     """
-    x, label = np.concatenate(rows), np.concatenate([one.label for one in unseen])
-    known = ~np.isnan(label)
-    weights = logistic_regression(x[known], label[known])
+    weights = logistic_regression(np.concatenate(rows), np.concatenate([one.label for one in unseen]))
     odds = adapted @ weights
     expected = seen.probability.mean()
     weights[0] += brentq(lambda shift: float(expit(odds + shift).mean() - expected), -60, 60)

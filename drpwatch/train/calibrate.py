@@ -118,9 +118,8 @@ def best_threshold(
     thresholds = thresholds[min(np.searchsorted(thresholds, above, "right"), len(thresholds) - 1) :]
     fs = []
     for score, one in zip(scores, judged, strict=True):
-        true = np.nan_to_num(one.label, nan=0.0)  # an unclear candidate is a second pick of one particle
         chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
-        right = (chosen * true).sum(axis=1) + _GRANTED
+        right = (chosen * one.label).sum(axis=1) + _GRANTED
         fs.append(2 * right / (chosen.sum(axis=1) + one.truths + 2 * _GRANTED))
     if not fs:
         return 0.5, 0.0
@@ -140,18 +139,14 @@ def _reliability(rows: Sequence[Array], labels: Sequence[npt.NDArray[np.float32]
             weights = _fit(rows, labels)
         scores += [expit(row @ weights) for row in rows[half::2]]
         seen += labels[half::2]
-    score, label = np.concatenate(scores), np.concatenate(seen)
-    known = ~np.isnan(label)
-    return Reliability.of(score[known], label[known])
+    return Reliability.of(np.concatenate(scores), np.concatenate(seen))
 
 
 def _fit(rows: Sequence[Array], labels: Sequence[npt.NDArray[np.float32]]) -> Array:
-    """Return the weights for candidates of several examples, unclear ones left out."""
+    """Return the weights for candidates of several examples."""
     if not rows:
         raise UsageError("the scores cannot be calibrated: there is no example to calibrate on")
-    x, label = np.concatenate(rows), np.concatenate(labels)
-    known = ~np.isnan(label)
-    return logistic_regression(x[known], label[known])
+    return logistic_regression(np.concatenate(rows), np.concatenate(labels))
 
 
 def logistic_regression(x: Array, label: npt.NDArray[Any]) -> Array:

@@ -22,6 +22,10 @@ LABEL_RADIUS = 0.6
 
 SCENE_PX = 320
 
+_LARGEST = 2
+"""Sides of scenes in which scores are learned, at most, as multiples of that: so large are most micrographs, and what a
+field tells as a whole it tells the better, the larger it is."""
+
 _TRUE_DIAMETERS = 0.65, 1.25
 """Of the diameter that a user gives: many give that of the box, and some a fifth too little."""
 
@@ -44,7 +48,7 @@ class Example:
 def make_example(
     species: Sequence[Species], constants: Preprocessing, seed: int, number: int, *, true_ice: bool = False
 ) -> Example:
-    """Simulate scene `number` of a seed.
+    """Simulate scene `number` of a seed, (320, 320); larger ones with `true_ice`: see `draw_conditions`.
 
     The diameter that a user gives is rarely exact, so the particle is drawn somewhat larger or smaller than
     the working diameter that the label assumes.
@@ -53,7 +57,8 @@ def make_example(
     kind = species[int(rng.integers(len(species)))]
     true_px = constants.working_diameter_px * rng.uniform(*_TRUE_DIAMETERS)
     conditions = draw_conditions(rng, true_ice=true_ice)
-    scene = simulate(kind, species, conditions, (SCENE_PX, SCENE_PX), kind.diameter_angstrom / true_px, rng)
+    side_px = round(SCENE_PX * _LARGEST ** rng.random()) if true_ice else SCENE_PX
+    scene = simulate(kind, species, conditions, (side_px, side_px), kind.diameter_angstrom / true_px, rng)
     rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
     inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     image = normalise_robust(without_outliers(torch.from_numpy(scene.pixels)), inside, constants)

@@ -15,9 +15,9 @@ from drpwatch.errors import UsageError
 from drpwatch.pick import scoring
 from drpwatch.pick.field import Background, FieldJudge
 from drpwatch.train.fit import Fit, LossOfABatch
-from drpwatch.train.judge import FloatArray, Judged, background, features
+from drpwatch.train.judge import Judged, background, features
 
-_NOISE = 0.3  # of a signature's usual deviation: a real field never looks quite like a simulated one
+_NOISE = 0.3  # of the usual deviation: a real field never looks quite like a simulated one
 _FEW = 2
 
 
@@ -31,15 +31,13 @@ class Field:
 
 
 def as_field(classifier: nn.Module | None, one: Judged) -> Field:
-    """Let the classifier look at the candidates of one example; unclear ones are left out."""
-    clear = ~np.isnan(one.label)
-    label: FloatArray = one.label[clear]
-    told = scoring.told(features(classifier, one)[clear])
-    return Field(told, background(classifier, one), torch.from_numpy(label))
+    """Let the classifier look at the candidates of one example."""
+    told = scoring.told(features(classifier, one))
+    return Field(told, background(classifier, one), torch.from_numpy(one.label))
 
 
 def untrained(fields: Sequence[Field]) -> FieldJudge:
-    """Return a judge that knows what signatures are usual, and nothing else yet.
+    """Return a judge that knows what fields usually look like as a whole, and nothing else yet.
 
     Raises
     ------
@@ -49,21 +47,21 @@ def untrained(fields: Sequence[Field]) -> FieldJudge:
     if len(fields) < _FEW:
         raise UsageError("too few scenes with candidates to train the field judge on: give more --scenes")
     judge = FieldJudge()
-    signatures = torch.stack([field.background.signature for field in fields])
-    judge.usual_mean.copy_(signatures.mean(0))
-    judge.usual_deviation.copy_(signatures.std(0).clamp_min(1e-3))
+    views = torch.stack([judge.view(len(field.told), field.background) for field in fields])
+    judge.usual_mean.copy_(views.mean(0))
+    judge.usual_deviation.copy_(views.std(0).clamp_min(1e-3))
     return judge
 
 
 def field_loss(fields: Sequence[Field], judge: FieldJudge) -> LossOfABatch:
-    """Return the loss of some random fields, with signatures that are somewhat off.
+    """Return the loss of some random fields, which look somewhat off as a whole.
 
     The mean over fields, not over candidates: a crowded field counts no more than an empty one.
 
     Parameters
     ----------
     judge
-        Any that knows what signatures are usual.
+        Any that knows what fields usually look like.
     """
     usable = [field for field in fields if len(field.label)]
     device, known = judge.usual_mean.device, len(judge.usual_mean)
@@ -74,7 +72,7 @@ def field_loss(fields: Sequence[Field], judge: FieldJudge) -> LossOfABatch:
     def loss(fit: Fit[Any]) -> torch.Tensor:
         drawn = fit.rng.integers(len(usable), size=fit.schedule.batch)
         noise = torch.from_numpy(fit.rng.normal(0, _NOISE, (len(drawn), known)).astype(np.float32)).to(device)
-        off = F.pad(noise, (compared[0].shape[1] - known, 0))  # a signature comes last
+        off = F.pad(noise, (compared[0].shape[1] - known, 0))  # the whole comes last
         candidates = torch.cat([compared[i] + off[n] for n, i in enumerate(drawn)])
         odds = fit.network.log_odds_of(candidates)
         label = torch.cat([labels[i] for i in drawn])

@@ -34,7 +34,7 @@ _RIVALS = 6  # no more true centres are that near to one candidate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Candidates of one example with their labels: 1 a particle, 0 not, nan unclear, (n,).
+    """Candidates of one example with their labels: 1 a particle, 0 not, (n,); nan where the detector is unsure.
 
     `truths` counts the particles that could be found: those that are not too near to the border. `twin` is what
     was found in the example's noise twin, where somebody asked for it.
@@ -88,7 +88,7 @@ def judge_map(
     """Find the candidates in the map of one example, and label them."""
     found = find_candidates(distance_map, example.diameter_px, rule)
     margin = rule.border * example.diameter_px
-    found = found.keep(_inside(found.yx, example, margin))
+    found = found.keep(_inside(found.yx, example, margin) & _in_picture(found.yx, example))
     label = label_by_truth(found, example) if source == "truth" else label_by_confidence(found, rule)
     return Judged(example, found, label, int(_inside(example.yx_px, example, margin).sum()))
 
@@ -97,6 +97,12 @@ def _inside(yx: FloatArray, example: Example, margin_px: float) -> npt.NDArray[n
     """Return the mask of places (n, 2) that are not nearer to the border than the margin."""
     far = np.array(example.image.shape) - 1 - margin_px
     return np.asarray(((yx >= margin_px) & (yx <= far)).all(axis=1))
+
+
+def _in_picture(yx: FloatArray, example: Example) -> npt.NDArray[np.bool_]:
+    """Return the mask of places (n, 2) that are not in padding, where nobody knows what is a particle."""
+    y, x = np.clip(np.round(yx).astype(int), 0, np.array(example.weight.shape) - 1).T
+    return np.asarray(example.weight.numpy()[y, x] > 0)
 
 
 def map_of(detector: Detector, example: Example) -> torch.Tensor:
@@ -109,7 +115,7 @@ def map_of(detector: Detector, example: Example) -> torch.Tensor:
 def label_by_truth(found: Candidates, example: Example) -> FloatArray:
     """Label as picks are scored: 1 for the highest candidate within half a diameter of each true centre, else 0.
 
-    Highest first, each takes the nearest centre that is still free. In padding nobody knows: nan.
+    Highest first, each takes the nearest centre that is still free.
     """
     label = np.zeros(len(found.yx), dtype=np.float32)
     if len(found.yx) == 0:
@@ -128,8 +134,6 @@ def label_by_truth(found: Candidates, example: Example) -> FloatArray:
             if free:
                 taken.add(free[0])
                 label[i] = 1
-    centres = np.clip(np.round(found.yx).astype(int), 0, np.array(example.weight.shape) - 1)
-    label[example.weight.numpy()[tuple(centres.T)] == 0] = np.nan
     return label
 
 

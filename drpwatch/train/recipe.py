@@ -7,8 +7,9 @@ that takes minutes, and saves the disk.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from drpwatch.train.calibrate import calibrate
 from drpwatch.train.checkpoint import RunDirectory, code_sha256
 from drpwatch.train.course import Course, Report
 from drpwatch.train.dataset import Example
-from drpwatch.train.field import as_field, field_loss, untrained
+from drpwatch.train.field import Field, as_field, field_loss, untrained
 from drpwatch.train.fit import Fit, Mixture, Schedule, classifier_loss, detector_loss
 from drpwatch.train.judge import Judged, LabelSource, clear_patches, judge
 from drpwatch.train.owned import OwnData, OwnMicrograph, own_examples
@@ -37,8 +38,9 @@ _CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train 
 _VALIDATION_SCENES = 20_000  # and these are looked at while training
 _FIELD_SCENES = 30_000  # and from these the field judge learns, on which the others are as good as on any
 _CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier,
-_FIELD_SHARE = 0.9  # and so many times as many train the field judge
-_FIELD_STEPS = 4000
+_FIELD_SHARE = 1.5  # and so many times as many train the field judge,
+_FIELDS_AT_ONCE = 1200  # of which so many are in memory
+_FIELD_STEPS = 8000
 _FIELD_BATCH = 32
 _FIELD_RATE = 2e-3
 _CLASSIFIER_RATE = 1e-3
@@ -154,13 +156,36 @@ class _Cooking:
         twins: bool = True,
     ) -> list[Judged]:
         """Label what a detector finds in examples."""
-        done = []
-        for one in judge(detector, examples, self.recipe.peaks, labels, twins):
-            done.append(one)
-            self.kitchen.report(stage, len(done), len(examples), float("nan"))
+        return list(self._judging(stage, detector, examples, labels, twins))
+
+    def fields(
+        self, detector: Detector, classifier: nn.Module, count: int, own: list[Example]
+    ) -> list[Field]:
+        """Let the cascade look at so many simulated fields, and at the user's own; their pixels are not kept."""
+        found = []
+        ends = [*range(0, count, _FIELDS_AT_ONCE), count]
+        for first, end in pairwise(ends):
+            stage = f"fields to {end} of {count}"
+            examples = self.scenes(stage, _FIELD_SCENES + first, end - first, true_ice=True)
+            found += self._as_fields(f"judging {stage}", detector, classifier, examples)
+        return found + self._as_fields("judging own fields", detector, classifier, own)
+
+    def _as_fields(
+        self, stage: str, detector: Detector, classifier: nn.Module, examples: list[Example]
+    ) -> list[Field]:
+        judged = self._judging(stage, detector, examples, "truth", twins=True)
+        return [as_field(classifier, one) for one in judged if len(one.label)]
+
+    def _judging(
+        self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource, twins: bool
+    ) -> Iterator[Judged]:
+        """Yield what a detector finds in each example, with labels."""
+        judged = judge(detector, examples, self.recipe.peaks, labels, twins)
+        for done, one in enumerate(judged, 1):
+            yield one
+            self.kitchen.report(stage, done, len(examples), float("nan"))
             if self.kitchen.stop.is_set():
                 raise KeyboardInterrupt
-        return done
 
 
 def cook(
@@ -193,8 +218,8 @@ def cook(
         detector = _detector(cooking, network, Mixture(simulated, own, recipe.own_share), held_back)
         classifier = _classifier(cooking, detector, simulated[:first], own)
         del simulated  # they fill most of the memory
-        fields = cooking.scenes("fields", _FIELD_SCENES, round(_FIELD_SHARE * count), true_ice=True)
-        field_judge = _field_judge(cooking, detector, classifier, fields + own)
+        fields = cooking.fields(detector, classifier, round(_FIELD_SHARE * count), own)
+        field_judge = _field_judge(cooking, fields)
         count = _simulated(recipe, recipe.calibration_scenes)
         unseen = cooking.scenes("calibration", _CALIBRATION_SCENES, count, true_ice=True) + held_back
         found = calibrate(
@@ -204,7 +229,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="matched-panel",
+            field_judge="counting-panel",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,
@@ -271,13 +296,9 @@ def _classifier(
     return cooking.course.run("classifier", fit, loss)
 
 
-def _field_judge(
-    cooking: _Cooking, detector: Detector, classifier: nn.Module, examples: list[Example]
-) -> Panel:
-    """Train a panel of field judges on scenes that the classifier has not seen."""
+def _field_judge(cooking: _Cooking, fields: list[Field]) -> Panel:
+    """Train a panel of field judges on fields that the classifier has not seen."""
     recipe = cooking.recipe
-    judged = cooking.judged("judging fields", detector, examples)
-    fields = [as_field(classifier, one) for one in judged if len(one.label)]
     schedule = Schedule(_FIELD_STEPS, _FIELD_BATCH, _FIELD_RATE, weight_decay=0.1)
     loss = field_loss(fields, untrained(fields).to(cooking.kitchen.device))
     judges: list[FieldJudge] = []

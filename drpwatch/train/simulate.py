@@ -31,6 +31,10 @@ _LEAST_VISIBLE = 1.6, 2.5
 There, fields in which next to nothing can be found would teach only that noise, too, is often right by chance."""
 _DOSES = (0.01, 500.0)  # electrons per square angstrom
 _HALVINGS = 20
+_CROWDED = (0.15, 0.7), (0.2, 1.0)
+"""Coverage that is wanted of fields with many particles: for networks, and where scores are learned. There the grid is
+as people make it, crowded; and much of what is wanted finds no place."""
+_TRIES = 12  # places that are tried for each particle
 _VIEWS = 40  # different projections of one species in one scene
 
 
@@ -99,7 +103,7 @@ def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Cond
         ice_noise_angstrom=ice_noise_angstrom,
         visibility=float(np.exp(rng.uniform(np.log(_LEAST_VISIBLE[true_ice]), np.log(strongest)))),
         coverage=float(
-            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(0.15, 0.7)], p=[0.17, 0.17, 0.66])
+            rng.choice([0.0, rng.uniform(0.01, 0.15), rng.uniform(*_CROWDED[true_ice])], p=[0.17, 0.17, 0.66])
         ),
         spacing=float(rng.uniform(0.55, 1.15)),
         preferred_view=bool(rng.random() < 0.15),
@@ -241,7 +245,7 @@ def _place(grid: Grid, conditions: Conditions, rng: np.random.Generator) -> npt.
     """Return particle centres, (n, 2), no two closer than the spacing, none on what is barred."""
     h, w = grid.transmission.shape
     wanted = int(conditions.coverage * h * w / (np.pi * (grid.diameter_px / 2) ** 2))
-    candidates = rng.uniform((0, 0), (h, w), size=(4 * wanted + 1, 2))
+    candidates = rng.uniform((0, 0), (h, w), size=(_TRIES * wanted + 1, 2))
     index = tuple(candidates.astype(int).T)
     keep = ~grid.barred[index]
     if conditions.clustered:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -47,7 +49,7 @@ def judge(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 
 def background(twin: torch.Tensor, share: float = 1.0) -> Background:
-    return Background(torch.zeros(SIGNATURE), twin, share)
+    return Background(torch.zeros(SIGNATURE), twin, 90_000, round(90_000 * share))
 
 
 @torch.inference_mode()
@@ -64,6 +66,19 @@ def test_a_field_judge_compares_a_candidate_with_its_field_and_with_noise(judge)
     )  # neighbours do,
     assert not torch.allclose(judge(told, background(twin + 1)), odds)  # and so does what noise gives,
     assert not torch.allclose(judge(told, background(twin, 0.5)), odds)  # and on how large an area
+
+
+def test_a_field_judge_knows_how_crowded_a_field_is():
+    judge, noise = FieldJudge(), torch.rand(8, 3)
+    few, many = judge.view(9, background(noise)), judge.view(19, background(noise))
+    assert torch.allclose(
+        many[:2] - few[:2], torch.full((2,), math.log(2))
+    )  # for each in noise, for each pixel
+    assert torch.equal(many[2:], few[2:])
+    assert few[2] == pytest.approx(math.log(320**2))  # less than that no judge has seen
+    half = judge.view(9, background(noise, 0.5))  # there is as much in noise on half of the area
+    assert half[0] == pytest.approx(math.log(10 / 17))
+    assert half[1] == few[1] == pytest.approx(math.log(10 / 90_000))
 
 
 @torch.inference_mode()

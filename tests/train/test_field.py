@@ -19,7 +19,7 @@ def field(seed: int) -> Field:
     signature = rng.normal(0, 0.1, SIGNATURE).astype(np.float32)
     return Field(
         torch.from_numpy(told),
-        Background(torch.from_numpy(signature), torch.from_numpy(twin.astype(np.float32)), 1.0),
+        Background(torch.from_numpy(signature), torch.from_numpy(twin.astype(np.float32)), 90_000, 90_000),
         torch.from_numpy(label.astype(np.float32)),
     )
 

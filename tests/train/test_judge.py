@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,12 +48,15 @@ def test_truth_labels_are_what_an_evaluation_would_say():
     assert (label_by_truth(found, blank_example([])) == 0).all()
 
 
-def test_nobody_knows_about_padding():
-    weight = torch.ones(100, 100)
-    weight[:, :30] = 0
-    label = label_by_truth(candidates([(50, 10), (50, 50)]), blank_example([(50, 10)], weight=weight))
-    assert np.isnan(label[0])
-    assert label[1] == 0
+def test_there_is_no_candidate_in_padding():
+    example, rule = easy_example(0), PeakRule(smooth_sigma=0.15, least_height=0.3)
+    weight = torch.ones_like(example.weight)
+    weight[:, :100] = 0
+    (whole,) = judge(Dark(), [example], rule)
+    (half,) = judge(Dark(), [replace(example, weight=weight)], rule)
+    beyond = whole.found.yx[whole.found.yx[:, 1].round() >= 100]
+    assert 0 < len(beyond) < len(whole.found.yx)
+    assert np.array_equal(half.found.yx, beyond)
 
 
 def test_confidence_labels_leave_the_middle_open():

@@ -89,7 +89,7 @@ def test_a_recipe_ends_in_a_weights_file(whole):
         ("scenes", 24),
         ("detector", 4),
         ("classifier", 2),
-        ("fields", 22),
+        ("fields to 36 of 36", 36),
         ("field judge 1", 3),
         ("field judge 5", 3),
         ("calibration", 3),
@@ -168,7 +168,7 @@ def test_networks_that_are_there_can_be_kept(tmp_path, whole):
     for before, after in ((start.detector, made.detector), (start.classifier, made.classifier)):
         assert all(np.array_equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert not {"scenes", "validation", "detector", "classifier"} & told.stages.keys()
-    assert told.stages["fields"] == 32  # nine in ten of the scenes
+    assert told.stages["fields to 54 of 54"] == 54  # three for each two scenes
     assert info.provenance["started_from"]["sha256"] == start.sha256
     assert info.calibration != start.info.calibration
 
