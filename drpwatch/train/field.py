@@ -18,6 +18,7 @@ from drpwatch.train.fit import Fit, LossOfABatch
 from drpwatch.train.judge import Judged, background, features
 
 _NOISE = 0.3  # of the usual deviation: a real field never looks quite like a simulated one
+_LEAST_DEVIATION = 0.1  # where all fields look alike, as those of one session do
 _FEW = 2
 
 
@@ -49,7 +50,7 @@ def untrained(fields: Sequence[Field]) -> FieldJudge:
     judge = FieldJudge()
     views = torch.stack([judge.view(len(field.told), field.background) for field in fields])
     judge.usual_mean.copy_(views.mean(0))
-    judge.usual_deviation.copy_(views.std(0).clamp_min(1e-3))
+    judge.usual_deviation.copy_(views.std(0).clamp_min(_LEAST_DEVIATION))
     return judge
 
 

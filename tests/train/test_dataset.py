@@ -36,6 +36,12 @@ def test_seed_and_number_decide(species, examples):
     assert not torch.equal(again.image, examples[2].image)
 
 
+def test_scores_are_learned_in_fields_of_many_sizes(species):
+    sides = {make_example(species, CONSTANTS, seed=3, number=n, true_ice=True).image.shape for n in range(4)}
+    assert len(sides) == 4
+    assert all(SCENE_PX <= h == w <= 2 * SCENE_PX for h, w in sides)
+
+
 def test_the_label_is_one_at_a_centre_and_falls_to_its_border():
     label = distance_map(np.array([[20.0, 30.0]], np.float32), (50, 60), radius_px=8.0)
     assert label[20, 30] == 1

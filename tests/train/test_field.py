@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,14 @@ def test_a_field_judge_learns_to_tell_empty_fields():
         for one in fields[30:]:
             right = (judge(one.told, one.background) > 0) == (one.label > 0.5)
             assert right.float().mean() > 0.8
+
+
+def test_fields_that_are_all_alike_do_not_make_others_unheard_of():
+    one = field(0)
+    judge = untrained([one, one])
+    larger = replace(one.background, pixels=360_000, twin_pixels=360_000)
+    with torch.inference_mode():
+        assert judge.compare(one.told, larger).abs().max() < 20
 
 
 def test_it_needs_fields():
