@@ -95,10 +95,11 @@ def test_circles_can_be_hidden(seen: Rig, visit: Visit) -> None:
     expect(canvas).to_be_hidden()
     page.get_by_role("button", name=re.compile("^With picks")).click()
     tiles(page).first.click()
-    page.wait_for_function("document.querySelector('#stage').width > 300")
-    bare = page.locator("#stage").evaluate("one => one.toDataURL()")
+    stage = page.locator("#stage")
+    eventually(lambda: stage.evaluate("one => one.width > 300"), 10, "the picture")
+    bare = stage.evaluate("one => one.toDataURL()")
     page.locator("#viewer .circles").click()
-    assert page.locator("#stage").evaluate("one => one.toDataURL()") != bare
+    assert stage.evaluate("one => one.toDataURL()") != bare
     page.keyboard.press("Escape")
     expect(canvas).to_be_visible()
 
