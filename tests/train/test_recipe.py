@@ -35,6 +35,7 @@ TINY = Recipe(
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("drpwatch.train.dataset.SCENE_PX", 224)
+    patch.setattr("drpwatch.train.dataset._LARGEST", 1)
     patch.setattr("drpwatch.train.recipe._FIELD_STEPS", 3)
 
 
