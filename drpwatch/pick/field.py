@@ -21,7 +21,7 @@ from drpwatch.pick.signature import SIGNATURE, SPECTRUM_BINS, signature
 PANEL = 5
 """Judges of a panel."""
 _CROWD = 3  # numbers that tell how crowded a field is
-_KNOWN_PIXELS = 320**2, 640**2  # of the fields that judges have learned from
+_KNOWN_PIXELS = 320**2, 640**2  # of the fields that judges learn from: see `drpwatch.train.dataset`
 _WITHOUT_FILTER = SIGNATURE - 2  # numbers of a signature before it told of the filtered field
 _TWIN_PX = 448  # longest side of a twin: some hundred candidates are enough to compare with
 _UNITS = (3.0, 0.33, 0.33)  # bring height, log-prominence and log-odds to about one
@@ -63,19 +63,19 @@ class FieldJudge(nn.Module):
     """A network that compares each candidate with the others of its field, and with those of the noise twin.
 
     In: of each candidate the height, the log of its prominence and the classifier's log-odds, (n, 3), and the
-    background, of which it knows the first numbers of the signature and, if it `counts`, how crowded the field is.
-    Out: log-odds of a particle, (n,). Neither is noise taken for weak particles then, nor are weak particles taken
-    for noise.
+    background, of which it knows the first `known` numbers of the signature and, if it `counts`, how crowded the
+    field is. Out: log-odds of a particle, (n,). Neither is noise taken for weak particles then, nor are weak
+    particles taken for noise.
     """
 
-    def __init__(self, signature: int = SIGNATURE, *, counts: bool = True) -> None:
+    def __init__(self, known: int = SIGNATURE, *, counts: bool = True) -> None:
         super().__init__()
-        self._signature, self._counts = signature, counts
-        known = signature + _CROWD * counts
-        self.usual_mean = nn.Buffer(torch.zeros(known))
-        self.usual_deviation = nn.Buffer(torch.ones(known))
+        self._known, self._counts = known, counts
+        whole = known + _CROWD * counts
+        self.usual_mean = nn.Buffer(torch.zeros(whole))
+        self.usual_deviation = nn.Buffer(torch.ones(whole))
         self.head = nn.Sequential(
-            nn.Linear(3 * 3 + 2 * 9 + known, 64),
+            nn.Linear(3 * 3 + 2 * 9 + whole, 64),
             nn.ReLU(),
             nn.Linear(64, 32),
             nn.ReLU(),
@@ -93,7 +93,7 @@ class FieldJudge(nn.Module):
 
     def view(self, count: int, background: Background) -> torch.Tensor:
         """Return what it knows of a field as a whole, in which there are so many candidates, (k,)."""
-        known = background.signature[: self._signature]
+        known = background.signature[: self._known]
         return torch.cat([known.new_tensor(_crowd(count, background)), known]) if self._counts else known
 
     def compare(self, candidates: torch.Tensor, background: Background) -> torch.Tensor:
@@ -125,9 +125,9 @@ class Panel(nn.Module):
         return torch.stack([judge.log_odds_of(compared) for judge in judges]).mean(0)
 
 
-def _panel(signature: int) -> Panel:
+def _panel(known: int) -> Panel:
     """Return a panel as it was when signatures had so many numbers, and nobody counted."""
-    return Panel([FieldJudge(signature, counts=False) for _ in range(PANEL)])
+    return Panel([FieldJudge(known, counts=False) for _ in range(PANEL)])
 
 
 FIELD_JUDGES: dict[str, Callable[[], nn.Module]] = {

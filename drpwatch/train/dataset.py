@@ -48,7 +48,7 @@ class Example:
 def make_example(
     species: Sequence[Species], constants: Preprocessing, seed: int, number: int, *, true_ice: bool = False
 ) -> Example:
-    """Simulate scene `number` of a seed, (320, 320); larger ones with `true_ice`: see `draw_conditions`.
+    """Simulate scene `number` of a seed, (320, 320), or with `true_ice` up to twice as long: see `draw_conditions`.
 
     The diameter that a user gives is rarely exact, so the particle is drawn somewhat larger or smaller than
     the working diameter that the label assumes.

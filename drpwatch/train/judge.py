@@ -101,8 +101,8 @@ def _inside(yx: FloatArray, example: Example, margin_px: float) -> npt.NDArray[n
 
 def _in_picture(yx: FloatArray, example: Example) -> npt.NDArray[np.bool_]:
     """Return the mask of places (n, 2) that are not in padding, where nobody knows what is a particle."""
-    y, x = np.clip(np.round(yx).astype(int), 0, np.array(example.weight.shape) - 1).T
-    return np.asarray(example.weight.numpy()[y, x] > 0)
+    y, x = patch_centres(yx, example.weight.shape).T
+    return np.asarray((example.weight[y, x] > 0).numpy())
 
 
 def map_of(detector: Detector, example: Example) -> torch.Tensor:

@@ -79,7 +79,7 @@ def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Cond
     true_ice
         Whether ice has the noise that it has. Networks that find particles learn more from ice of any noise; what a
         score is worth is to be learned from ice as it is, whose noise, like particles, shows the rings of the CTF; and
-        from fields that hold either nothing or what can be found.
+        from fields that hold either nothing or what can be found, mostly a crowd of it.
     """
     plate = rng.random() < 0.08
     close = plate or rng.random() < 0.25  # to focus: hollow particles become rings there

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from drpwatch.pick.field import _KNOWN_PIXELS
 from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.train.dataset import SCENE_PX, crops, distance_map, make_example
 from drpwatch.train.shapes import load_species
@@ -40,6 +41,7 @@ def test_scores_are_learned_in_fields_of_many_sizes(species):
     sides = {make_example(species, CONSTANTS, seed=3, number=n, true_ice=True).image.shape for n in range(4)}
     assert len(sides) == 4
     assert all(SCENE_PX <= h == w <= 2 * SCENE_PX for h, w in sides)
+    assert (SCENE_PX**2, (2 * SCENE_PX) ** 2) == _KNOWN_PIXELS  # beyond which judges make no difference
 
 
 def test_the_label_is_one_at_a_centre_and_falls_to_its_border():
