@@ -229,6 +229,22 @@ def test_by_keyboard_alone(seen: Rig, visit: Visit) -> None:
     expect(page.locator("#show [aria-pressed=true]")).to_contain_text("With picks")
 
 
+def test_a_late_answer_does_not_open_again_what_was_closed(seen: Rig, visit: Visit) -> None:
+    page = visit(seen.port)
+    tiles(page).nth(2).click()
+    expect(page.locator("#viewer")).to_be_visible()
+    held: list[playwright.Route] = []
+    page.route("**/gallery/*", lambda route: held.append(route))
+    page.keyboard.press("ArrowRight")
+    eventually(lambda: page.wait_for_timeout(10) or held, 10, "the next one is asked for")
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+    with page.expect_response("**/gallery/*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#viewer")).to_be_hidden()
+
+
 def test_it_can_be_linked_to(seen: Rig, visit: Visit) -> None:
     one = gallery(seen, "picked")[0]
     page = visit(seen.port, f"#s1/{one['id']}")

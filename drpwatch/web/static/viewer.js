@@ -17,6 +17,7 @@ export class Viewer {
     this.below = byId("candidates");
     this.one = null;
     this.image = null;
+    this.asked = null; // stands for the latest question
     this.pointers = new Map();
     this.pointer = null; // where it hovers
     this.circles = true; // whether they are drawn
@@ -30,7 +31,7 @@ export class Viewer {
     this.slider.addEventListener("input", () => this.tellThreshold());
     this.below.addEventListener("change", () => this.draw());
     this.dialog.addEventListener("close", () => {
-      this.one = this.image = null;
+      this.one = this.image = this.asked = null;
       this.moved(null);
     });
     this.dialog.addEventListener("keydown", (event) => this.key(event));
@@ -46,7 +47,9 @@ export class Viewer {
   async open(session, id, show) {
     this.session = session;
     this.show = show;
+    const asked = (this.asked = Symbol());
     const one = await daemon.micrograph(session, id, show);
+    if (asked !== this.asked) return; // closed, or another one was asked for
     const keepView = this.one !== null && String(this.one.shape_yx) === String(one.shape_yx);
     this.one = one;
     this.image = null;
