@@ -73,9 +73,10 @@ def field_loss(fields: Sequence[Field], judge: FieldJudge) -> LossOfABatch:
     def loss(fit: Fit[Any]) -> torch.Tensor:
         drawn = fit.rng.integers(len(usable), size=fit.schedule.batch)
         noise = torch.from_numpy(fit.rng.normal(0, _NOISE, (len(drawn), known)).astype(np.float32)).to(device)
-        off = F.pad(noise, (compared[0].shape[1] - known, 0))  # the whole comes last
-        candidates = torch.cat([compared[i] + off[n] for n, i in enumerate(drawn)])
-        odds = fit.network.log_odds_of(candidates)
+        off = F.pad(noise, (len(compared[0].whole) - known, 0))  # the view comes last
+        odds = fit.network.log_odds_of(
+            [compared[i]._replace(whole=compared[i].whole + off[n]) for n, i in enumerate(drawn)]
+        )
         label = torch.cat([labels[i] for i in drawn])
         losses = F.binary_cross_entropy_with_logits(odds, label, reduction="none")
         of_each = torch.split(losses, [len(labels[i]) for i in drawn])

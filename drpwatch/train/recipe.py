@@ -229,7 +229,7 @@ def cook(
             name=recipe.name,
             detector=recipe.detector,
             classifier=recipe.classifier,
-            field_judge="counting-panel",
+            field_judge="pooling-panel",
             preprocessing=recipe.preprocessing,
             peaks=recipe.peaks,
             calibration=found.calibration,

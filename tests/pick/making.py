@@ -54,7 +54,7 @@ def disc_model(path: Path, *, classifier: bool = False) -> Path:
 def cascade_model(path: Path) -> Path:
     """Write weights with all parts: that of `disc_model`, and made-up ones of all that comes after it."""
     rng = np.random.default_rng(7)
-    classifier, judge = QuickPatchClassifier(), FieldJudge(SPECTRUM_BINS, counts=False)
+    classifier, judge = QuickPatchClassifier(), FieldJudge(SPECTRUM_BINS, counts=False, pools=False)
     for network, scale in ((classifier, 1.5), (judge, 1.0)):
         for value in network.parameters():
             fan_in = max(1, value[0].numel()) if value.dim() > 1 else 4.0

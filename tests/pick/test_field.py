@@ -82,6 +82,24 @@ def test_a_field_judge_knows_how_crowded_a_field_is():
 
 
 @torch.inference_mode()
+def test_fields_that_are_judged_together_are_judged_as_each_alone(judge):
+    one = judge.judges[0] if isinstance(judge, Panel) else judge
+    fields = [(torch.rand(n, 3), background(torch.rand(m, 3))) for n, m in ((9, 5), (1, 0), (4, 30))]
+    together = one.log_odds_of([one.compare(*field) for field in fields])
+    assert torch.allclose(together, torch.cat([one(*field) for field in fields]), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_judge_that_pools_knows_more_of_a_field_than_mean_deviation_and_strongest():
+    told, field = torch.rand(1, 3), background(torch.rand(5, 3))
+    pooling, plain = FieldJudge(), FieldJudge(pools=False)
+    compared = pooling.compare(told, field)
+    other = compared._replace(noise=compared.noise + 1)  # with the same summary
+    assert not torch.allclose(pooling.log_odds_of([other]), pooling.log_odds_of([compared]))
+    assert torch.equal(plain.log_odds_of([other]), plain.log_odds_of([compared]))
+
+
+@torch.inference_mode()
 def test_a_panel_says_what_its_judges_say_in_the_mean():
     judges = [FieldJudge() for _ in range(3)]
     told, field = torch.rand(9, 3), background(torch.rand(5, 3))
