@@ -25,7 +25,7 @@ RINGS = WINDOW_PX // 2 + 1
 _DIAMETER_PX = 18.0  # of a particle in the networks' image
 _LOOKED_AT = slice(3, 36)  # rings from 0.4 to 5 per diameter
 _LEAST_POWER = 1e-6
-_OUTER = tuple(np.arange(0.60, 1.56, 0.05))  # diameters of balls and shells, in those of the particle
+_OUTER = tuple(np.arange(0.60, 1.36, 0.05))  # diameters of balls and shells, in those of the particle
 _HOLLOW = (0.0, 0.4, 0.6, 0.75)  # inner diameters of shells, in the outer ones
 _REACH = (2.0, 3.0, 4.0)  # spatial frequencies per diameter at which their rings have faded to 1/e
 

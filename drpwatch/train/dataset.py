@@ -26,9 +26,8 @@ _LARGEST = 2
 """Sides of scenes in which scores are learned, at most, as multiples of that: so large are most micrographs, and what a
 field tells as a whole it tells the better, the larger it is."""
 
-_TRUE_DIAMETERS = 0.65, 1.45
-"""Of the diameter that a user gives: many give that of the box, some a fifth too little, and of what is not round
-nobody knows which diameter is meant."""
+_TRUE_DIAMETERS = 0.65, 1.25
+"""Of the diameter that a user gives: many give that of the box, and some a fifth too little."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
