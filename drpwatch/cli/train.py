@@ -80,7 +80,7 @@ def detector(
     ] = 1500,
     calibration_scenes: Annotated[
         int, typer.Option(min=2, help="Unseen scenes that calibrate scores.")
-    ] = 600,
+    ] = 1200,
     labels: Annotated[
         str,
         typer.Option(

@@ -4,7 +4,8 @@ import torch
 
 from drpwatch.pick.field import _KNOWN_PIXELS
 from drpwatch.pick.preprocess import Preprocessing
-from drpwatch.train.dataset import SCENE_PX, crops, distance_map, make_example
+from drpwatch.pick.rings import _OUTER
+from drpwatch.train.dataset import _TRUE_DIAMETERS, SCENE_PX, crops, distance_map, make_example
 from drpwatch.train.shapes import load_species
 
 CONSTANTS = Preprocessing()
@@ -42,6 +43,10 @@ def test_scores_are_learned_in_fields_of_many_sizes(species):
     assert len(sides) == 4
     assert all(SCENE_PX <= h == w <= 2 * SCENE_PX for h, w in sides)
     assert (SCENE_PX**2, (2 * SCENE_PX) ** 2) == _KNOWN_PIXELS  # beyond which judges make no difference
+
+
+def test_particles_of_every_size_have_balls_and_shells_to_be_held_against():
+    assert min(_OUTER) <= min(_TRUE_DIAMETERS) < max(_TRUE_DIAMETERS) <= max(_OUTER)
 
 
 def test_the_label_is_one_at_a_centre_and_falls_to_its_border():
