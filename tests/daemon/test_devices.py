@@ -133,7 +133,7 @@ def test_what_was_on_devices_when_it_was_killed_is_picked_alone(rig: Rig) -> Non
 
 
 def test_two_sessions_get_the_same_share_of_two_devices(rig: Rig) -> None:
-    start(rig, 0.15)
+    start(rig, 0.25)
     seeds = {f"{n}.mrc": n for n in range(12)}
     for session in ("first", "second"):
         rig.start_session(session)
@@ -149,7 +149,10 @@ def test_two_sessions_get_the_same_share_of_two_devices(rig: Rig) -> None:
         rig.check(seeds, session)
     order = [event["session"] for event in rig.events("micrograph_picked")]
     begin = order.index("second")  # the first one has a head start of what was in hand by then
-    assert 3 <= order[begin : begin + 8].count("second") <= 5, order
+    both = order[begin : begin + 2 * order[begin:].count("first")]
+    # They are handed out in turn; a busy machine's devices may finish them in another order.
+    assert len(both) > 1, " ".join(order)
+    assert abs(both.count("second") - both.count("first")) <= 4, " ".join(order)
 
 
 def test_a_device_that_is_never_ready_is_told_while_the_other_picks(rig: Rig) -> None:
