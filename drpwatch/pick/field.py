@@ -64,8 +64,8 @@ class Compared(NamedTuple):
     """The candidates of one field, compared with each other and with those of its noise twin.
 
     `candidates` (n, 9) and `noise` (m, 9) are what each of them is, by how many of noise's deviations it stands out,
-    and how many more there are that strong than in noise; `whole` (18 + k,) is what the field is like, the last k
-    numbers of it how unusual the view of it is.
+    and how many more there are that strong than in noise (for a judge that does not pool, m is 0); `whole` (18 + k,)
+    is what the field is like, the last k numbers of it how unusual the view of it is.
     """
 
     candidates: torch.Tensor
@@ -128,13 +128,13 @@ class FieldJudge(nn.Module):
         unusual = (self.view(len(x), background) - self.usual_mean) / self.usual_deviation
         return Compared(
             candidates=_beside(x, x, noise, background.share),
-            noise=_beside(noise, x, noise, background.share),
+            noise=_beside(noise, x, noise, background.share) if self._pools else noise.new_empty(0, 9),
             whole=torch.cat([*_summary(x), *_summary(noise), unusual]),
         )
 
-    def _mean_impression(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _mean_impression(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Return the mean impression of the candidates of each field, (f, 24)."""
-        impressions = torch.split(self.impression(torch.cat(list(parts))), [len(part) for part in parts])
+        impressions = torch.split(self.impression(torch.cat(parts)), [len(part) for part in parts])
         return torch.stack([each.mean(0) for each in impressions])
 
 
