@@ -134,24 +134,24 @@ def test_what_was_on_devices_when_it_was_killed_is_picked_alone(rig: Rig) -> Non
 
 def test_two_sessions_get_the_same_share_of_two_devices(rig: Rig) -> None:
     start(rig, 0.25)
-    seeds = {f"{n}.mrc": n for n in range(12)}
+    seeds = {f"{n}.mrc": n for n in range(16)}
     for session in ("first", "second"):
         rig.start_session(session)
         rig.control.change(session, "pause")
         for name, seed in seeds.items():
             rig.write(name, seed, session=session)
     for session in ("first", "second"):
-        eventually(lambda s=session: rig.counts(s)["ready"] == 12, 10, "all wait")
+        eventually(lambda s=session: rig.counts(s)["ready"] == 16, 10, "all wait")
     for session in ("first", "second"):
         rig.control.change(session, "resume")
     for session in ("first", "second"):
-        rig.picked(12, session)
+        rig.picked(16, session)
         rig.check(seeds, session)
     order = [event["session"] for event in rig.events("micrograph_picked")]
     begin = order.index("second")  # the first one has a head start of what was in hand by then
     both = order[begin : begin + 2 * order[begin:].count("first")]
     # They are handed out in turn; a busy machine's devices may finish them in another order.
-    assert len(both) > 1, " ".join(order)
+    assert len(both) >= 8, " ".join(order)
     assert abs(both.count("second") - both.count("first")) <= 4, " ".join(order)
 
 
