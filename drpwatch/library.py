@@ -102,7 +102,9 @@ class Picker:
         pixels, pixel_size_yx = _read(micrograph, pixel_size_angstrom)
         found = self._picker.pick(pixels, pixel_size_yx, params)
         keep = found.chosen
-        return Picks(found.yx_px[keep], found.score[keep], found.threshold, found.weights_sha256)
+        return Picks(
+            found.yx_px[keep], found.score[keep], found.threshold, found.weights_sha256, found.enlargement
+        )
 
 
 def _read(

@@ -138,13 +138,15 @@ class Picks:
     """Candidates of one micrograph, best first; all that reach `SCORE_FLOOR` are kept.
 
     `yx_px` is (n, 2) float32 in full-frame pixels, `score` is (n,) float32: the probability that
-    the candidate is a particle. Those at or above `threshold` are the picks.
+    the candidate is a particle. Those at or above `threshold` are the picks. Particles were seen to be
+    `enlargement` times the diameter given across, or no larger than that.
     """
 
     yx_px: FloatArray
     score: FloatArray
     threshold: float
     weights_sha256: str  # empty: not known
+    enlargement: float = 1.0
 
     @property
     def chosen(self) -> npt.NDArray[np.bool_]:

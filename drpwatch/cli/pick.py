@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from drpwatch.pick.picker import Picker
     from drpwatch.service.batch import Batch, Done
 
+_WORTH_TELLING = 1.1  # times the diameter given
 _INTERRUPTED = "interrupted: what is done is safe; the same command goes on from there"
 
 
@@ -73,7 +75,10 @@ def pick(
                 for what, why in inputs.problems:
                     print(printable(f"drpwatch: {what}: {why}"), file=sys.stderr)
                 done = _run(batch, picker, interrupts)
-                summary = _summary(batch, picker, done, inputs.problems)
+                notes = _size_notes(done, diameter_angstrom)
+                for note in notes:
+                    print(f"drpwatch: {note}", file=sys.stderr)
+                summary = _summary(batch, picker, done, inputs.problems) | {"notes": [*batch.notes, *notes]}
         except KeyboardInterrupt:
             print(f"drpwatch: {_INTERRUPTED}", file=sys.stderr)
             raise
@@ -124,13 +129,23 @@ def _summary(
         "picks_in_particles_star": batch.total_picks,
         "seconds_per_micrograph": sum(s for stage, s in seconds.items() if stage != "read"),
         "stage_seconds": {stage: seconds[stage] for stage in sorted(stages)},
-        "notes": list(batch.notes),
         "failures": [{"name": one.name, "reason": one.failure} for one in done if one.failure is not None]
         + [{"name": what, "reason": why} for what, why in problems],
         "model": picker.info.name,
         "weights_sha256": picker.weights_sha256,
         "device": str(picker.device),
     }
+
+
+def _size_notes(done: list[Done], diameter_angstrom: float) -> list[str]:
+    """Return what there is to say where the diameter given is clearly too small."""
+    times = median([one.enlargement for one in done if one.n_picks is not None] or [1.0])
+    if times < _WORTH_TELLING:
+        return []
+    return [
+        f"rings in the power spectra tell of particles of {times * diameter_angstrom:.0f} Å rather than "
+        f"{diameter_angstrom:g} Å, and so they were picked: boxes should be as large"
+    ]
 
 
 def _print(summary: dict[str, Any]) -> None:

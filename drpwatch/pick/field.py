@@ -46,9 +46,18 @@ class Background:
     twin_pixels: int
 
     @classmethod
-    def of(cls, picture: torch.Tensor, twin_image: torch.Tensor, twin: torch.Tensor) -> Self:
-        """Return the background of a picture, (h, w), with what was found in its twin's image, (m, 3)."""
-        return cls(signature(picture), twin, picture.numel(), twin_image.numel())
+    def of(
+        cls,
+        picture: torch.Tensor,
+        twin_image: torch.Tensor,
+        twin: torch.Tensor,
+        rings: torch.Tensor | None = None,
+    ) -> Self:
+        """Return the background of a picture, (h, w), with what was found in its twin's image, (m, 3).
+
+        `rings` are those of the picture, where somebody has them.
+        """
+        return cls(signature(picture, rings), twin, picture.numel(), twin_image.numel())
 
     @property
     def share(self) -> float:

@@ -13,7 +13,6 @@ import torch
 from drpwatch.pick.device import middle_and_deviation
 from drpwatch.pick.rings import RINGS, WINDOW_PX, amplitudes, evidence, frequencies, typical_rings
 
-_SMOOTH = 5  # cosines that describe a spectrum without rings
 _LEAST_POWER = 1e-3  # of the strongest ring's: what is weaker is no noise, but what a low-pass left
 _MOST_SIGMAS = 8.0
 _SAMPLE = 65_536  # pixels that robust statistics look at
@@ -41,11 +40,8 @@ def matched_transfer(rings: torch.Tensor, pixels: int) -> torch.Tensor:
     """Return what the filter multiplies each ring with, (65,) float32, for a picture of so many pixels.
 
     Ripples are what signal adds to noise, in shares of the noise: what explains them is the particle as it is in an
-    image whose noise has been made white. So the filter makes it white, and no more. Probabilities are those of
-    normal errors, as large as all ripples are.
+    image whose noise has been made white. So the filter makes it white, and no more.
     """
-    found = evidence(rings, pixels, _SMOOTH)
-    log_likelihood = 0.5 * (found.deviations.clamp_min(0) / found.usual).square()
-    shape = amplitudes(rings.device) @ log_likelihood.softmax(0)
+    shape = amplitudes(rings.device) @ evidence(rings, pixels).probabilities
     power = (rings - rings.max()).exp().clamp_min(_LEAST_POWER)
     return shape.float() / power.sqrt()

@@ -1,9 +1,9 @@
 """The picker: a model that stays loaded, and the steps from pixels to picks.
 
-On a GPU the host waits for the device twice for each micrograph: in `prepare`, for where the picture ends, on
-which all shapes depend, and in `choose`, for all that the picks are made of. To be able to, it fixes what is
-a matter of the micrograph on a CPU: the number of peaks, each of which the classifier looks at whether or not it
-turns out a candidate, and the shape in which tiles and patches are run.
+On a GPU the host waits for the device three times for each micrograph: in `prepare`, for where the picture ends
+and then for how large its particles are, on which all shapes depend, and in `choose`, for all that the picks are
+made of. To be able to, it fixes what is a matter of the micrograph on a CPU: the number of peaks, each of which the
+classifier looks at whether or not it turns out a candidate, and the shape in which tiles and patches are run.
 """
 
 from __future__ import annotations
@@ -240,6 +240,7 @@ class Picker:
             score=score[keep][order],
             threshold=self.default_threshold if threshold is None else threshold,
             weights_sha256=self.weights_sha256,
+            enlargement=candidate_map.prepared.enlargement,
         )
 
     def draw(self, uploaded: Uploaded, prepared: PreparedImage) -> Pictures:
@@ -269,9 +270,8 @@ class Picker:
         h, w = image.shape
         scale_y, scale_x = prepared.scale_yx
         bounds = Bounds(0, round(h * scale_y), 0, round(w * scale_x))
-        twin = PreparedImage(
-            image, prepared.scale_yx, prepared.diameter_px, bounds, (slice(0, h), slice(0, w))
-        )
+        inside = slice(0, h), slice(0, w)
+        twin = replace(prepared, image=image, bounds=bounds, inside=inside)
         return self.detect(twin, candidate_map.params, candidate_map.tile_px)
 
     def _see_in_turn(self, candidate_map: CandidateMap, alone: bool = False) -> _Seen:
@@ -283,7 +283,7 @@ class Picker:
         twin = self.twin(candidate_map)
         noise = self._see_in_turn(twin, alone=True)
         picture = prepared.image[prepared.inside]
-        return _Seen(found, odds, Background.of(picture, twin.prepared.image, noise.told))
+        return _Seen(found, odds, Background.of(picture, twin.prepared.image, noise.told, prepared.rings))
 
     def _see_at_once(self, candidate_map: CandidateMap) -> _Seen:
         """Look at all peaks of a map, and of its twin, then ask the device for everything with one wait."""
@@ -291,8 +291,9 @@ class Picker:
         if self._field_judge is None:
             return self._among(on_host(*field), candidate_map)
         twin = self.twin(candidate_map)
-        picture = candidate_map.prepared.image[candidate_map.prepared.inside]
-        arrays = on_host(*field, *self._peaks_and_odds(twin), signature(picture))
+        prepared = candidate_map.prepared
+        picture = prepared.image[prepared.inside]
+        arrays = on_host(*field, *self._peaks_and_odds(twin), signature(picture, prepared.rings))
         seen = self._among(arrays[: len(field)], candidate_map)
         noise = self._among(arrays[len(field) : -1], twin)
         told = torch.from_numpy(arrays[-1].copy())

@@ -8,7 +8,7 @@ unit nor their bit depth matters.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from drpwatch.errors import UnusableMicrograph
 from drpwatch.micrograph import PickParams
 from drpwatch.pick.device import middle_and_deviation, on_host, quantiles, scalar
+from drpwatch.pick.rings import typical_rings
+from drpwatch.pick.size import enlargement
 
 Kind = Literal["robust", "reference"]
 Region = tuple[slice, slice]
@@ -57,7 +59,8 @@ class PreparedImage:
 
     `image` is (h, w) float32, particles dark; `scale_yx` is full-frame pixels per working pixel, along each
     axis; `diameter_px` is the particle's diameter in the working image; `inside` is the part of the image, and
-    `bounds` that of the full frame, that is picture.
+    `bounds` that of the full frame, that is picture; `rings` are the picture's (`drpwatch.pick.rings`);
+    of a particle that is larger than it is said to be, `enlargement` tells how many times, and it is at its scale.
     """
 
     image: torch.Tensor
@@ -65,6 +68,8 @@ class PreparedImage:
     diameter_px: float
     bounds: Bounds
     inside: Region
+    rings: torch.Tensor
+    enlargement: float = 1.0
 
 
 def prepare(
@@ -90,6 +95,33 @@ def prepare(
             f"a particle of {params.diameter_angstrom:g} Å is {diameter_px:.0f} px across and does not fit "
             f"into an image of {full_w}x{full_h} px"
         )
+    levels = _levels(pixels)
+    image = _limited(pixels, levels)
+    # The shapes of all that follows depend on where the picture ends, and then on how large particles are: the waits
+    # for the device in here.
+    strips, told = on_host(_strips(image, max(1, round(diameter_px / 8))), levels)
+    _refuse_blank(told)
+    bounds = Bounds(int(strips[0]), full_h - int(strips[1]), int(strips[2]), full_w - int(strips[3]))
+    if constants.kind == "reference":
+        return _at_scale(image, diameter_yx, bounds, params, constants)
+    image = levelled(image)
+    prepared = _at_scale(image, diameter_yx, bounds, params, constants)
+    times = _enlargement(prepared, constants)
+    if not 1 < times <= min(full_h, full_w) / diameter_px:
+        return prepared
+    larger = _at_scale(image, (times * diameter_yx[0], times * diameter_yx[1]), bounds, params, constants)
+    return replace(larger, enlargement=times)
+
+
+def _at_scale(
+    image: torch.Tensor,
+    diameter_yx: tuple[float, float],
+    bounds: Bounds,
+    params: PickParams,
+    constants: Preprocessing,
+) -> PreparedImage:
+    """Bring a limited image to the scale at which so many of its pixels are the working diameter."""
+    full_h, full_w = image.shape
     shape = tuple(
         _working_length(length, across, constants, full_h)
         for length, across in zip((full_h, full_w), diameter_yx, strict=True)
@@ -98,27 +130,27 @@ def prepare(
         raise UnusableMicrograph(
             f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
         )
-    levels = _levels(pixels)
-    image = _limited(pixels, levels)
-    # The shapes of all that follows depend on where the picture ends: the one wait for the device in here.
-    strips, told = on_host(_strips(image, max(1, round(diameter_px / 8))), levels)
-    _refuse_blank(told)
-    bounds = Bounds(int(strips[0]), full_h - int(strips[1]), int(strips[2]), full_w - int(strips[3]))
-    if constants.kind == "robust":
-        image = levelled(image)
     small = fourier_resize(image, (shape[0], shape[1]))
-    scale_yx = full_h / shape[0], full_w / shape[1]
     if params.negative_stain:
         small = -small
+    scale_yx = full_h / shape[0], full_w / shape[1]
     inside = _inside(bounds, scale_yx)
     normalise = normalise_robust if constants.kind == "robust" else normalise_reference
+    normal = normalise(small, inside, constants)
     return PreparedImage(
-        normalise(small, inside, constants),
+        normal,
         scale_yx,
-        diameter_px / math.sqrt(scale_yx[0] * scale_yx[1]),
+        math.sqrt(diameter_yx[0] * diameter_yx[1] / (scale_yx[0] * scale_yx[1])),
         bounds,
         inside,
+        typical_rings(normal[inside]),
     )
+
+
+def _enlargement(prepared: PreparedImage, constants: Preprocessing) -> float:
+    """Return how many times the diameter given particles are across; 1 if not more."""
+    pixels = prepared.image[prepared.inside].numel()
+    return float(on_host(enlargement(prepared.rings, pixels, constants.working_diameter_px))[0])
 
 
 def without_outliers(pixels: torch.Tensor) -> torch.Tensor:

@@ -21,11 +21,16 @@ from drpwatch.pick.windows import windows
 WINDOW_PX = 128
 RINGS = WINDOW_PX // 2 + 1
 """Rings of 1/128 per pixel, from 0 to Nyquist."""
+DIAMETER_PX = 18.0
+"""Of a particle in the networks' image."""
 
-_DIAMETER_PX = 18.0  # of a particle in the networks' image
 _LOOKED_AT = slice(3, 36)  # rings from 0.4 to 5 per diameter
 _LEAST_POWER = 1e-6
-_OUTER = tuple(np.arange(0.60, 1.36, 0.05))  # diameters of balls and shells, in those of the particle
+OUTER = tuple(np.arange(0.60, 1.36, 0.05).tolist())
+"""Diameters of balls and shells, in those of the particle."""
+SMOOTH = 5
+"""Cosines that describe a spectrum without rings."""
+
 _HOLLOW = (0.0, 0.4, 0.6, 0.75)  # inner diameters of shells, in the outer ones
 _REACH = (2.0, 3.0, 4.0)  # spatial frequencies per diameter at which their rings have faded to 1/e
 
@@ -41,6 +46,11 @@ class Evidence(NamedTuple):
     everything: torch.Tensor
     usual: torch.Tensor
 
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """How probable each of them is, (m,), as errors are normal and as large as all ripples are."""
+        return (0.5 * (self.deviations.clamp_min(0) / self.usual).square()).softmax(0)
+
 
 def typical_rings(picture: torch.Tensor) -> torch.Tensor:
     """Return the log of the power of (h, w) in rings, (65,).
@@ -55,7 +65,9 @@ def typical_rings(picture: torch.Tensor) -> torch.Tensor:
     return torch.cat(power).clamp_min(_LEAST_POWER).log().mean(dim=0)
 
 
-def evidence(rings: torch.Tensor, pixels: int, smooth: int) -> Evidence:
+def evidence(
+    rings: torch.Tensor, pixels: int, smooth: int = SMOOTH, outer: tuple[float, ...] = OUTER
+) -> Evidence:
     """Hold balls and shells against the ripples of a spectrum: what its smooth curve does not explain.
 
     Parameters
@@ -66,8 +78,10 @@ def evidence(rings: torch.Tensor, pixels: int, smooth: int) -> Evidence:
         Of the picture: the more there are, the better a ring's power is known.
     smooth
         How many cosines describe the smooth curve.
+    outer
+        Diameters of the balls and shells; all shapes of one diameter come one after the other.
     """
-    fit = _fit_of(smooth, rings.device)
+    fit = _fit_of(smooth, outer, rings.device)
     weighted = rings.double()[_LOOKED_AT] * fit.weight * math.sqrt(pixels)
     left = weighted - fit.smooth @ (fit.smooth.T @ weighted)
     everything = left.square().sum().clamp_min(1e-12)
@@ -78,7 +92,7 @@ def evidence(rings: torch.Tensor, pixels: int, smooth: int) -> Evidence:
 @cache
 def amplitudes(device: torch.device) -> torch.Tensor:
     """Return the Fourier transform of each ball and shell at the rings, (65, m) float64: unit rms where looked at."""
-    return torch.from_numpy(_amplitudes()).to(device)
+    return torch.from_numpy(_amplitudes(OUTER)).to(device)
 
 
 class _Fit(NamedTuple):
@@ -94,7 +108,7 @@ class _Fit(NamedTuple):
 
 
 @cache
-def _fit_of(count: int, device: torch.device) -> _Fit:
+def _fit_of(count: int, outer: tuple[float, ...], device: torch.device) -> _Fit:
     """Return the fit with so many cosines.
 
     The log of a ring's power is known the better, the more independent values of the Fourier transform lie in it:
@@ -105,7 +119,7 @@ def _fit_of(count: int, device: torch.device) -> _Fit:
     along = np.linspace(0, 1, len(ring))
     cosines = np.array([np.cos(np.pi * k * along) for k in range(count)])
     smooth, _ = np.linalg.qr((cosines * weight).T)
-    shapes = _amplitudes()[_LOOKED_AT] ** 2 * weight[:, None]
+    shapes = _amplitudes(outer)[_LOOKED_AT] ** 2 * weight[:, None]
     across = shapes - smooth @ (smooth.T @ shapes)
     across /= np.sqrt((across**2).sum(0))
     return _Fit(
@@ -114,8 +128,8 @@ def _fit_of(count: int, device: torch.device) -> _Fit:
 
 
 @cache
-def _amplitudes() -> npt.NDArray[np.float64]:
-    table = np.array([_amplitude(*shape) for shape in product(_OUTER, _HOLLOW, _REACH)]).T
+def _amplitudes(outer: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    table = np.array([_amplitude(*shape) for shape in product(outer, _HOLLOW, _REACH)]).T
     return np.ascontiguousarray(table / np.sqrt((table[_LOOKED_AT] ** 2).mean(0)))
 
 
@@ -125,7 +139,7 @@ def _amplitude(outer: float, hollow: float, reach: float) -> npt.NDArray[np.floa
     There the contrast transfer grows with the square of the frequency: its rings stay equally high where those of
     the form factor itself fall with the fourth power.
     """
-    frequency = np.arange(RINGS) / WINDOW_PX * _DIAMETER_PX
+    frequency = np.arange(RINGS) / WINDOW_PX * DIAMETER_PX
     x = np.pi * frequency * outer
     form = _ball(x) - (hollow**3 * _ball(x * hollow) if hollow else 0)
     return np.asarray(form * frequency**2 * np.exp(-0.5 * (frequency / reach) ** 2))

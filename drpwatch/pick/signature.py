@@ -13,14 +13,22 @@ import torch
 
 from drpwatch.pick.device import quantiles
 from drpwatch.pick.matched import matched
-from drpwatch.pick.rings import at_least, evidence, frequencies, in_rings, periodograms, typical_rings
+from drpwatch.pick.rings import (
+    SMOOTH,
+    at_least,
+    evidence,
+    frequencies,
+    in_rings,
+    periodograms,
+    typical_rings,
+)
 
 SPECTRUM_BINS = 16
 SIGNATURE = SPECTRUM_BINS + 4 + 6 + 2
 """Numbers of a signature: the power spectrum, the roundness, the moments of spots and of the filtered field."""
 
 _SPECTRUM_WINDOW_PX = 4 * SPECTRUM_BINS
-_SMOOTH = (5, 6)  # cosines that describe a spectrum without rings
+_SMOOTHER = SMOOTH, SMOOTH + 1
 _MOST_EVIDENCE = 8.0
 _SPOTS_PX = (4.0, 6.0, 9.0)
 _MARGIN_PX = 18
@@ -28,9 +36,12 @@ _SAMPLE = 16_384  # pixels that robust statistics look at
 _CLIP_SIGMAS = 5.0
 
 
-def signature(picture: torch.Tensor) -> torch.Tensor:
-    """Return the signature, (28,) float32, of a picture (h, w) at the networks' scale, on its device."""
-    rings = typical_rings(picture)
+def signature(picture: torch.Tensor, rings: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the signature, (28,) float32, of a picture (h, w) at the networks' scale, on its device.
+
+    `rings` are those of the picture, where somebody has them.
+    """
+    rings = typical_rings(picture) if rings is None else rings
     return torch.cat(
         [
             power_spectrum(picture),
@@ -66,7 +77,7 @@ def roundness(rings: torch.Tensor, pixels: int) -> torch.Tensor:
     that share with one more smooth curve.
     """
     told = []
-    for smooth in _SMOOTH:
+    for smooth in _SMOOTHER:
         found = evidence(rings, pixels, smooth)
         deviations = found.deviations.amax()
         share = 3 * deviations.square() / found.everything

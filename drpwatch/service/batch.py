@@ -45,12 +45,16 @@ Shield = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One micrograph's end: a number of picks, or the reason why there are none."""
+    """One micrograph's end: a number of picks, or the reason why there are none.
+
+    `enlargement` tells how many times the diameter given particles were seen to be across; 1 if no larger.
+    """
 
     name: str
     n_picks: int | None
     failure: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
+    enlargement: float = 1.0
 
 
 class Batch:
@@ -214,8 +218,9 @@ class Batch:
         with shield():
             outcome = self._record(outcome)
         seconds = {**outcome.seconds, "record": time.perf_counter() - started}
-        n_picks = None if outcome.picks is None else outcome.picks.count
-        return Done(read.name, n_picks, outcome.failure, seconds)
+        if outcome.picks is None:
+            return Done(read.name, None, outcome.failure, seconds)
+        return Done(read.name, outcome.picks.count, None, seconds, outcome.picks.enlargement)
 
     def _record(self, outcome: Outcome) -> Outcome:
         """Record an outcome; one that cannot be written as it is becomes a failure with the reason."""

@@ -104,7 +104,8 @@ class Publisher:
         if ready.generation == 1:  # what is picked again on request may have been whole for days
             self.metrics.finished_to_recorded_seconds.observe(max(0.0, now - ready.ready_at))
         self.metrics.last_pick_timestamp_seconds.set(now)
-        told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score))
+        larger = {} if picks.enlargement == 1 else {"enlargement": round(picks.enlargement, 2)}
+        told.info("micrograph_picked", picks=picks.count, candidates=len(picks.score), **larger)
         self._events.tell("micrograph", session=ready.session, name=ready.name, picks=picks.count)
 
     def illustrated(self, session: str, name: str) -> None:

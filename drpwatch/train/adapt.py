@@ -182,7 +182,7 @@ def _ground(picker: Picker, candidate_map: CandidateMap) -> Ground:
     prepared, twin = candidate_map.prepared, picker.twin(candidate_map)
     found = picker.candidates(twin)
     told = scoring.told(scoring.features(found, picker.log_odds(twin.prepared, found)))
-    background = Background.of(prepared.image[prepared.inside], twin.prepared.image, told)
+    background = Background.of(prepared.image[prepared.inside], twin.prepared.image, told, prepared.rings)
     return Ground(background, _patches(twin.prepared, found))
 
 

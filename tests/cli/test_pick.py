@@ -14,6 +14,7 @@ import pytest
 from drpwatch.cli import main
 from drpwatch.formats import star
 from drpwatch.formats.mrc import write_mrc
+from tests.pick.test_signature import shells
 from tests.support import PATIENCE, eventually
 
 PICK = ["--diameter-angstrom", "150", "--device", "cpu", "--threads", "1"]
@@ -216,3 +217,16 @@ def test_simulate_refuses_what_makes_no_sense(tmp_path, capsys, arguments, sente
     assert main(["simulate", "-o", str(tmp_path / "sim"), *arguments]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "sim").exists()
+
+
+def test_a_diameter_that_is_clearly_too_small_is_told(tmp_path, capsys):
+    field = shells((384, 384), 40, contrast=0.6, diameter_px=24).numpy()
+    write_mrc(tmp_path / "one.mrc", field, 6.0)  # particles of 144 angstrom
+    command = ["pick", str(tmp_path / "one.mrc"), *PICK[2:], "--diameter-angstrom"]
+    assert main([*command, "114", "-o", str(tmp_path / "small"), "--json"]) == 0
+    said = capsys.readouterr()
+    (note,) = json.loads(said.out)["notes"]
+    assert re.match(r"rings in the power spectra tell of particles of 1[345]\d Å rather than 114 Å", note)
+    assert f"drpwatch: {note}\n" in said.err
+    assert main([*command, "150", "-o", str(tmp_path / "right"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []

@@ -22,14 +22,20 @@ def roundness_of(field: torch.Tensor) -> torch.Tensor:
     return roundness(typical_rings(field), field.numel())
 
 
-def shells(shape: tuple[int, int], spacing_px: int, contrast: float, jitter_px: float = 8.0) -> torch.Tensor:
-    """Return noise with dark rings of 18 px in it: the rim of a shell, without any mean, as at low defocus."""
+def shells(
+    shape: tuple[int, int],
+    spacing_px: int,
+    contrast: float,
+    jitter_px: float = 8.0,
+    diameter_px: float = 18.0,
+) -> torch.Tensor:
+    """Return noise with dark rings in it: the rim of a shell, without any mean, as at low defocus."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[: shape[0], : shape[1]]
     image = np.zeros(shape)
     for centre in np.mgrid[20 : shape[0] - 20 : spacing_px, 20 : shape[1] - 20 : spacing_px].reshape(2, -1).T:
         cy, cx = centre + rng.uniform(-jitter_px, jitter_px, 2)
-        r = np.hypot(y - cy, x - cx) / 9
+        r = np.hypot(y - cy, x - cx) / (diameter_px / 2)
         image -= np.where(r < 1, np.sqrt(np.clip(1 - r**2, 0, 1)) - np.sqrt(np.clip(0.56 - r**2, 0, 1)), 0)
     return noise(*shape) + contrast * torch.from_numpy(image / image.std()).float()
 

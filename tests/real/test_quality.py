@@ -22,7 +22,7 @@ RECORDING = os.environ.get("DRPWATCH_RECORD_QUALITY", "") not in ("", "0")
 REWRITE = "if that is meant: DRPWATCH_RECORD_QUALITY=1 python -m pytest tests/real/test_quality.py"
 RATIOS = ("recall", "precision", "f", "best_f", "median_error_diameters")
 TOLERANCE = 0.01
-FLOORS = {"empiar-10017": 0.78, "empiar-10059": 0.67, "empiar-10146": 0.45}  # of F; no record may go below
+FLOORS = {"empiar-10017": 0.78, "empiar-10059": 0.67, "empiar-10146": 0.50}  # of F; no record may go below
 
 pytestmark = [
     pytest.mark.real,

@@ -35,10 +35,11 @@ def test_pixel_type_and_binning_hardly_change_the_picks(suite: Path, picker: Pic
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
+@pytest.mark.parametrize(("name", "limit"), [("empiar-10059", 2), ("empiar-10146", None)])
 def test_a_diameter_that_is_wrong_by_a_fifth_costs_less_than_ten_points(
-    suite: Path, picker: Picker, factor: float
+    suite: Path, picker: Picker, name: str, limit: int | None, factor: float
 ) -> None:
-    data_set = read_data_set(suite / "empiar-10059", limit=2)
+    data_set = read_data_set(suite / name, limit)
     exact, wrong = measure(picker, data_set).result, measure(picker, data_set, diameter_factor=factor).result
     assert exact is not None
     assert wrong is not None

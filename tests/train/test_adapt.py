@@ -77,7 +77,9 @@ def test_labels_are_of_the_most_and_least_certain(picker, seen):
     sure, sure_not = label == 1, label == 0
     assert seen.probability[sure].min() >= 0.5 > seen.probability[sure_not].max()
     assert 64 <= sure.sum() <= 0.5 * seen.probability.sum()
-    spot = seen.place[:, 1:] * 40 / 1.001
+    times = [picker.pick(micrograph(n), (1.001, 1.001), PARAMS).enlargement for n in range(2)]
+    of_each = np.where(seen.place[:, 0] == 0, *times)
+    spot = seen.place[:, 1:] * of_each[:, None] * 40 / 1.001
     off = np.abs((spot - 60 + 40) % 80 - 40).max(axis=1)
     assert (off[sure] < 10).all()
     assert (off[sure_not] > 20).mean() > 0.9

@@ -4,7 +4,7 @@ import torch
 
 from drpwatch.pick.field import _KNOWN_PIXELS
 from drpwatch.pick.preprocess import Preprocessing
-from drpwatch.pick.rings import _OUTER
+from drpwatch.pick.rings import OUTER
 from drpwatch.train.dataset import _TRUE_DIAMETERS, SCENE_PX, crops, distance_map, make_example
 from drpwatch.train.shapes import load_species
 
@@ -46,7 +46,7 @@ def test_scores_are_learned_in_fields_of_many_sizes(species):
 
 
 def test_particles_of_every_size_have_balls_and_shells_to_be_held_against():
-    assert min(_OUTER) <= min(_TRUE_DIAMETERS) < max(_TRUE_DIAMETERS) <= max(_OUTER)
+    assert min(OUTER) <= min(_TRUE_DIAMETERS) < max(_TRUE_DIAMETERS) <= max(OUTER)
 
 
 def test_the_label_is_one_at_a_centre_and_falls_to_its_border():
