@@ -99,11 +99,16 @@ export class Plots {
         axes: axes(true),
         series: [{}, ...plot.series()],
         bands: plot.bands?.() ?? [],
-        scales: { x: { range: (_, first, last) => [first - this.step / 2, last + this.step / 2] }, y: FROM_ZERO },
+        scales: { x: { range: (plot) => this.span(plot.data[0]) }, y: FROM_ZERO },
       });
       const last = Object.fromEntries(plot.columns.map((column) => [column, step ? newest(series[column]) : null]));
       if (plot.now) byId(`${name}-now`).textContent = step ? plot.now(last) : "";
     }
+  }
+
+  /** From where the first step begins to where the last one ends: uPlot makes a year of one step alone. */
+  span(at) {
+    return [(at[0] ?? 0) - this.step / 2, (at.at(-1) ?? 0) + this.step / 2];
   }
 
   putScores({ picks, in_force: threshold }) {
