@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 SCORE_FLOOR = 0.02
 """Candidates below this score are not kept, not even in the journal."""
+_CLEARLY_LARGER = 1.1  # times the diameter given
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ class PickParams:
             raise UsageError(f"pixel size {size} Å is not between 0.05 and 50 Å")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"threshold {self.threshold} is not a probability between 0 and 1")
+
+    def seen_diameter_angstrom(self, enlargement: float) -> float | None:
+        """Return the diameter that so many times the one given is; None if that is not clearly more."""
+        return enlargement * self.diameter_angstrom if enlargement >= _CLEARLY_LARGER else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +16,10 @@ from drpwatch.errors import UsageError
 from drpwatch.text import printable
 
 if TYPE_CHECKING:
+    from drpwatch.micrograph import PickParams
     from drpwatch.pick.picker import Picker
     from drpwatch.service.batch import Batch, Done
 
-_WORTH_TELLING = 1.1  # times the diameter given
 _INTERRUPTED = "interrupted: what is done is safe; the same command goes on from there"
 
 
@@ -75,7 +75,7 @@ def pick(
                 for what, why in inputs.problems:
                     print(printable(f"drpwatch: {what}: {why}"), file=sys.stderr)
                 done = _run(batch, picker, interrupts)
-                notes = _size_notes(done, diameter_angstrom)
+                notes = _size_notes(done, params)
                 for note in notes:
                     print(f"drpwatch: {note}", file=sys.stderr)
                 summary = _summary(batch, picker, done, inputs.problems) | {"notes": [*batch.notes, *notes]}
@@ -137,14 +137,15 @@ def _summary(
     }
 
 
-def _size_notes(done: list[Done], diameter_angstrom: float) -> list[str]:
+def _size_notes(done: list[Done], params: PickParams) -> list[str]:
     """Return what there is to say where the diameter given is clearly too small."""
-    times = median([one.enlargement for one in done if one.n_picks is not None] or [1.0])
-    if times < _WORTH_TELLING:
+    times = median_low([one.enlargement for one in done if one.n_picks is not None] or [1.0])
+    seen_angstrom = params.seen_diameter_angstrom(times)
+    if seen_angstrom is None:
         return []
     return [
-        f"rings in the power spectra tell of particles of {times * diameter_angstrom:.0f} Å rather than "
-        f"{diameter_angstrom:g} Å, and so they were picked: boxes should be as large"
+        f"rings in the power spectra tell of particles of {seen_angstrom:.0f} Å rather than "
+        f"{params.diameter_angstrom:g} Å, and so they were picked: boxes should be as large"
     ]
 
 

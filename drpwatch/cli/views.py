@@ -112,7 +112,7 @@ def _params(view: Json) -> list[tuple[str, str]]:
     found = view["pixel_size_angstrom"]
     read = "read from each micrograph's header" + ("" if found is None else f" ({found:g} Å)")
     fields = [
-        ("diameter", f"{params['diameter_angstrom']:g} Å"),
+        ("diameter", f"{params['diameter_angstrom']:g} Å{_seen_diameter(view)}"),
         ("pixel size", read if given is None else f"{given:g} Å, whatever the headers say"),
         (
             "contrast",
@@ -124,6 +124,14 @@ def _params(view: Json) -> list[tuple[str, str]]:
     if view["expected_end_at"] is not None:
         fields.append(("expected end", clock(view["expected_end_at"])))
     return fields
+
+
+def _seen_diameter(view: Json) -> str:
+    """Return what the newest micrographs tell of the diameter, where it is more than what was given."""
+    seen_angstrom = view["seen_diameter_angstrom"]
+    if seen_angstrom is None:
+        return ""
+    return f"; rings in the newest power spectra tell of {seen_angstrom:.0f} Å, and so they are picked"
 
 
 def print_session(view: Json) -> None:

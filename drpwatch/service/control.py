@@ -92,6 +92,9 @@ class SessionView:
     sources_missing: int = 0  # recorded micrographs whose file is not there any more
     oldest_unpicked_at: float | None = None  # when the oldest that is ready was first seen
     idle: bool = False  # nothing new came for session.idle_after_s
+    seen_diameter_angstrom: float | None = (
+        None  # what rings tell of the newest, where it is clearly more than given
+    )
     waiting: tuple[MicrographView, ...] = ()  # only from `session()`, newest first
     ready: tuple[MicrographView, ...] = ()
     failed: tuple[MicrographView, ...] = ()

@@ -261,6 +261,7 @@ class Sessions:
             sources_missing=totals.sources_missing,
             oldest_unpicked_at=self._journal.oldest_unpicked(session.id) if totals.ready else None,
             idle=watched and self._pipeline.idleness.is_idle(spec.name),
+            seen_diameter_angstrom=spec.params.seen_diameter_angstrom(self._journal.enlargement(session.id)),
         )
 
     def _rate(self, session: SessionRecord, recorded: int) -> float | None:

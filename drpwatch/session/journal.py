@@ -337,6 +337,7 @@ class Journal(Sources):
                 "n_picks": picks.count,
                 "n_candidates": len(picks.score),
                 "threshold": float(picks.threshold),
+                "enlargement": picks.enlargement,
             }
         values |= {
             "code_version": __version__,

@@ -119,6 +119,9 @@ MIGRATIONS = (
     ALTER TABLE crash ADD COLUMN number INTEGER NOT NULL DEFAULT 0;  -- the same for all micrographs of one crash
     UPDATE crash SET number = id;
     """,
+    """
+    ALTER TABLE micrograph ADD COLUMN enlargement REAL;  -- of the diameter given, as picked; NULL: not known
+    """,
 )
 
 

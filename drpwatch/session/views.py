@@ -331,6 +331,19 @@ class Views(Database):
             return None
         return MedianPicks(median_low([row["n_picks"] for row in newest]), middle[0]["n_picks"])
 
+    def enlargement(self, session_id: int) -> float:
+        """Return how many times the diameter given the particles of the newest micrographs are across, in the median.
+
+        1 where they are no larger, or the parameters have changed since.
+        """
+        newest = self._all(
+            "SELECT coalesce(enlargement, 1.0) AS times FROM (SELECT enlargement, params_id FROM micrograph"
+            " WHERE session_id = :id AND published = 1 ORDER BY record_seq DESC LIMIT :limit)"
+            " WHERE params_id = (SELECT params_id FROM session WHERE id = :id)",
+            {"id": session_id, "limit": NEWEST},
+        )
+        return float(median_low([row["times"] for row in newest] or [1.0]))
+
     def oldest_unpicked(self, session_id: int) -> float | None:
         """Return when the oldest ready micrograph was first seen; None if none is ready."""
         (row,) = self._all(

@@ -87,6 +87,23 @@ def test_what_picks_is_in_the_head(rig: Rig, visit: Visit) -> None:
     expect(device).to_have_attribute("title", re.compile("tiles of 512 px"))
 
 
+def test_a_diameter_that_is_too_small_is_told(rig: Rig, visit: Visit) -> None:
+    rig.start_session()
+    rig.start_session("small", diameter_angstrom=90.0)
+    for session in ("s1", "small"):
+        rig.write("a.mrc", 1, session)
+        rig.picked(1, session)
+    about = visit(rig.port, "#small").locator("#about")
+    expect(about).to_contain_text(
+        "90 Å given; rings in the newest power spectra tell of 120 Å", use_inner_text=True
+    )
+    about = visit(rig.port, "#s1").locator("#about")
+    expect(about).to_contain_text("150 Å", use_inner_text=True)
+    expect(about).not_to_contain_text("rings")
+    (enlargement,) = {event.get("enlargement") for event in rig.events("micrograph_picked")} - {None}
+    assert enlargement == 1.33
+
+
 def test_circles_can_be_hidden(seen: Rig, visit: Visit) -> None:
     page = visit(seen.port)
     canvas = page.locator("#tiles canvas").first

@@ -211,6 +211,17 @@ def test_show_tells_which_files_are_gone_and_how_new_ones_are_found(ask, control
     assert re.search(r"^g1/a.mrc +picked .* source missing$", out, re.MULTILINE)
 
 
+def test_show_tells_of_a_diameter_that_is_too_small(ask, control):
+    start(ask)
+    assert "rings" not in ask("show", "s1")
+    control.add(replace(control.views["s1"], seen_diameter_angstrom=202.5))
+    assert re.search(
+        r"^ +diameter +150 Å; rings in the newest power spectra tell of 202 Å, and so they are picked$",
+        ask("show", "s1"),
+        re.MULTILINE,
+    )
+
+
 def test_a_terminal_gets_a_rich_table_and_names_are_not_markup(ask, control, monkeypatch):
     start(ask)
     control.add(replace(control.views["s1"], failed=(micrograph("[red]b.mrc", "failed", "[bold]"),)))

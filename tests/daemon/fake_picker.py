@@ -24,6 +24,9 @@ from tests.daemon.rule import DEFAULT_THRESHOLD, candidates, sha256_of
 SHA256 = sha256_of("general")
 
 
+SEEN_DIAMETER_ANGSTROM = 120.0  # of particles, if that is more than what is given
+
+
 def picks_of(pixels: npt.NDArray[Any], params: PickParams, weights_sha256: str = SHA256) -> Picks:
     """Return picks that any change of the pixels, the diameter or the weights changes."""
     values = pixels.astype(np.float32)
@@ -33,7 +36,8 @@ def picks_of(pixels: npt.NDArray[Any], params: PickParams, weights_sha256: str =
         raise UnusableMicrograph("the image is blank")
     yx, score = candidates(values, params.diameter_angstrom, weights_sha256)
     threshold = DEFAULT_THRESHOLD if params.threshold is None else params.threshold
-    return Picks(yx, score, threshold, weights_sha256)
+    enlargement = max(1.0, SEEN_DIAMETER_ANGSTROM / params.diameter_angstrom)
+    return Picks(yx, score, threshold, weights_sha256, enlargement)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from drpwatch.errors import SessionError, UsageError
 from drpwatch.micrograph import PickParams
 from drpwatch.session.journal import Journal
 from drpwatch.session.lifecycle import SessionState, Verb
-from drpwatch.session.records import MicrographState, SessionSpec
+from drpwatch.session.records import MicrographState, PinnedWeights, SessionSpec
 from tests.session.bench import HEADER, Bench
 
 
@@ -106,6 +107,33 @@ def test_medians_are_of_the_newest_and_of_all(scratch: Path) -> None:
         counts.append(bench.outcome(ready).picks.count)
     medians = bench.journal.median_picks(bench.session.id)
     assert (medians.newest, medians.all) == (0, sorted(counts)[14])
+    bench.close()
+
+
+def test_how_much_larger_particles_are_is_that_of_the_newest_with_the_parameters_in_force(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(scratch)
+    assert bench.journal.enlargement(bench.session.id) == 1.0
+
+    def pick(name: str, enlargement: float) -> None:
+        bench.appear(name, 1)
+        ready = bench.take()
+        assert ready is not None
+        outcome = bench.outcome(ready)
+        assert outcome.picks is not None
+        outcome = replace(outcome, picks=replace(outcome.picks, enlargement=enlargement))
+        monkeypatch.setattr(bench, "outcome", lambda _: outcome)
+        assert bench.record(ready)
+        monkeypatch.undo()
+
+    for n in range(10):
+        pick(f"{n}.mrc", 1.0)
+    for n in range(10, 30):
+        pick(f"{n}.mrc", 1.35 if n % 3 else 1.0)
+    assert bench.journal.enlargement(bench.session.id) == 1.35
+    bench.journal.set_params("s1", PickParams(200.0), PinnedWeights("e" * 64, 0.5), now=11.0)
+    assert bench.journal.enlargement(bench.session.id) == 1.0  # of the new diameter nothing is known
     bench.close()
 
 

@@ -65,6 +65,8 @@ def test_journals_of_every_released_schema_are_brought_to_this_one(version: int,
     assert [rows.name for rows in journal.published(1)] == ["empty.mrc", "grid/a.mrc"]
     assert journal.outputs(1)["particles.star"].length_bytes == 500
     assert set(journal.passed_over(1)) == ({"before.mrc"} if version >= 2 else set())
+    enlargements = sqlite3.connect(path).execute("SELECT enlargement FROM micrograph WHERE published = 1")
+    assert enlargements.fetchall() == [(1.25 if version >= 6 else None,)] * 2
 
     journal.rethreshold("s1", 0.25, now=10.0)
     assert journal.totals(1).picks == 2

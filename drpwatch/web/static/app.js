@@ -177,13 +177,19 @@ function medians() {
   return [median(picked.slice(0, NEWEST)), median(picked)];
 }
 
+/** What the newest micrographs tell of the diameter, where it is clearly more than what was given. */
+function seenDiameter(session) {
+  const seen = session.seen_diameter_angstrom;
+  return seen === null ? "" : ` given; rings in the newest power spectra tell of ${Math.round(seen)} Å, and so they are picked`;
+}
+
 function tellAbout(session) {
   const { params } = session;
   fillList(byId("about"), [
     ["watches", session.watch_root],
     ["files", session.glob],
     ["writes to", session.out_dir],
-    ["particle", `${params.diameter_angstrom} Å${params.negative_stain ? ", bright (negative stain)" : ""}`],
+    ["particle", `${params.diameter_angstrom} Å${seenDiameter(session)}${params.negative_stain ? ", bright (negative stain)" : ""}`],
     ["pixel size", session.pixel_size_angstrom ? `${Number(session.pixel_size_angstrom.toFixed(4))} Å` : "not known yet"],
     ["threshold", params.threshold == null ? `${score(state.threshold)}, that of the model` : score(params.threshold)],
     ["model", `${params.model}${session.weights_sha256 ? `, ${session.weights_sha256.slice(0, 12)}` : ""}`],
