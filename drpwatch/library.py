@@ -87,7 +87,7 @@ class Picker:
         -------
         picks
             Best first: `yx_px`, (n, 2) pixels of the micrograph, row and column, from 0; and `score`, (n,)
-            probabilities.
+            probabilities. `enlargement` is over 1 where particles were seen to be so many times the diameter across.
 
         Raises
         ------

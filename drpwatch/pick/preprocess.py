@@ -77,6 +77,8 @@ def prepare(
 ) -> PreparedImage:
     """Prepare one micrograph, (H, W) of any real type.
 
+    Particles that leave rings by which they are larger than the diameter given are brought to their own scale.
+
     Raises
     ------
     UnusableMicrograph
