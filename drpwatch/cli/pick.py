@@ -78,7 +78,7 @@ def pick(
                 notes = _size_notes(done, params)
                 for note in notes:
                     print(f"drpwatch: {note}", file=sys.stderr)
-                summary = _summary(batch, picker, done, inputs.problems) | {"notes": [*batch.notes, *notes]}
+                summary = _summary(batch, picker, done, inputs.problems, notes)
         except KeyboardInterrupt:
             print(f"drpwatch: {_INTERRUPTED}", file=sys.stderr)
             raise
@@ -107,7 +107,11 @@ def _run(batch: Batch, picker: Picker, interrupts: Any) -> list[Done]:
 
 
 def _summary(
-    batch: Batch, picker: Picker, done: list[Done], problems: tuple[tuple[str, str], ...]
+    batch: Batch,
+    picker: Picker,
+    done: list[Done],
+    problems: tuple[tuple[str, str], ...],
+    notes: list[str],
 ) -> dict[str, Any]:
     """Return what was done, as plain JSON values; seconds are means over the micrographs that were picked."""
     from drpwatch.session.tables import PARTICLES
@@ -129,6 +133,7 @@ def _summary(
         "picks_in_particles_star": batch.total_picks,
         "seconds_per_micrograph": sum(s for stage, s in seconds.items() if stage != "read"),
         "stage_seconds": {stage: seconds[stage] for stage in sorted(stages)},
+        "notes": [*batch.notes, *notes],
         "failures": [{"name": one.name, "reason": one.failure} for one in done if one.failure is not None]
         + [{"name": what, "reason": why} for what, why in problems],
         "model": picker.info.name,

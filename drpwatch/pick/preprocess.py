@@ -97,6 +97,11 @@ def prepare(
             f"a particle of {params.diameter_angstrom:g} Å is {diameter_px:.0f} px across and does not fit "
             f"into an image of {full_w}x{full_h} px"
         )
+    shape = _working_shape((full_h, full_w), diameter_yx, constants)
+    if shape[0] * shape[1] > _MOST_WORKING_PIXELS:
+        raise UnusableMicrograph(
+            f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
+        )
     levels = _levels(pixels)
     image = _limited(pixels, levels)
     # The shapes of all that follows depend on where the picture ends, and then on how large particles are: the waits
@@ -124,18 +129,11 @@ def _at_scale(
 ) -> PreparedImage:
     """Bring a limited image to the scale at which so many of its pixels are the working diameter."""
     full_h, full_w = image.shape
-    shape = tuple(
-        _working_length(length, across, constants, full_h)
-        for length, across in zip((full_h, full_w), diameter_yx, strict=True)
-    )
-    if shape[0] * shape[1] > _MOST_WORKING_PIXELS:
-        raise UnusableMicrograph(
-            f"diameter {params.diameter_angstrom:g} Å would need a working image of {shape} px"
-        )
-    small = fourier_resize(image, (shape[0], shape[1]))
+    h, w = _working_shape((full_h, full_w), diameter_yx, constants)
+    small = fourier_resize(image, (h, w))
     if params.negative_stain:
         small = -small
-    scale_yx = full_h / shape[0], full_w / shape[1]
+    scale_yx = full_h / h, full_w / w
     inside = _inside(bounds, scale_yx)
     normalise = normalise_robust if constants.kind == "robust" else normalise_reference
     normal = normalise(small, inside, constants)
@@ -240,6 +238,17 @@ def _strip(end: torch.Tensor, lag: int, usual: torch.Tensor) -> torch.Tensor:
     alike = (end[lag:] - end[:-lag]).abs().mean(dim=1) < 0.2 * usual
     run = alike.cumprod(0).sum()
     return torch.where(run > 0, run + lag, 0)
+
+
+def _working_shape(
+    full_yx: tuple[int, int], diameter_yx: tuple[float, float], constants: Preprocessing
+) -> tuple[int, int]:
+    """Return the even sides at which a particle has the working diameter."""
+    h, w = (
+        _working_length(length, across, constants, full_yx[0])
+        for length, across in zip(full_yx, diameter_yx, strict=True)
+    )
+    return h, w
 
 
 def _working_length(full: int, diameter_px: float, constants: Preprocessing, full_h: int) -> int:

@@ -28,7 +28,7 @@ SIGNATURE = SPECTRUM_BINS + 4 + 6 + 2
 """Numbers of a signature: the power spectrum, the roundness, the moments of spots and of the filtered field."""
 
 _SPECTRUM_WINDOW_PX = 4 * SPECTRUM_BINS
-_SMOOTHER = SMOOTH, SMOOTH + 1
+_COSINES = SMOOTH, SMOOTH + 1
 _MOST_EVIDENCE = 8.0
 _SPOTS_PX = (4.0, 6.0, 9.0)
 _MARGIN_PX = 18
@@ -77,7 +77,7 @@ def roundness(rings: torch.Tensor, pixels: int) -> torch.Tensor:
     that share with one more smooth curve.
     """
     told = []
-    for smooth in _SMOOTHER:
+    for smooth in _COSINES:
         found = evidence(rings, pixels, smooth)
         deviations = found.deviations.amax()
         share = 3 * deviations.square() / found.everything

@@ -312,7 +312,7 @@ class Journal(Sources):
                 self._mark(micrograph_id, fingerprint)
             self._finish(micrograph_id, session_id, now, picks=picks)
             self._db.execute(
-                "UPDATE micrograph SET code_version = NULL, params_id ="
+                "UPDATE micrograph SET code_version = NULL, enlargement = NULL, params_id ="
                 " (SELECT params_id FROM session WHERE id = ?) WHERE id = ?",
                 (session_id, micrograph_id),
             )
