@@ -38,7 +38,7 @@ from drpwatch.train.course import Report
 from drpwatch.train.fit import Fit, Schedule, classifier_loss
 from drpwatch.train.judge import Judged, Patches, clear_patches, features, judge, log_odds
 from drpwatch.train.owned import read_micrograph
-from drpwatch.train.scenes import Studio, simulate_scenes
+from drpwatch.train.scenes import Studio, make_all
 
 _INVENTED = 40
 _ANCHOR_SCENES = 50_000  # numbers that no recipe trains or calibrates on
@@ -294,7 +294,7 @@ def _anchor(
     """Simulate scenes and label what the detector finds in them by the truth."""
     studio = Studio((), _INVENTED, wanted.seed, picker.info.preprocessing, true_ice=True)
     numbers = range(_ANCHOR_SCENES, _ANCHOR_SCENES + wanted.anchor_scenes)
-    scenes = simulate_scenes(
+    scenes = make_all(
         studio,
         studio.species(),
         numbers,

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
-from torch import nn
 
 from drpwatch.errors import UsageError
 from drpwatch.pick.weights import Calibration
-from drpwatch.train.judge import Judged, features
 
 Array = npt.NDArray[np.float64]
 
 _GRANTED = 5  # right picks of every example: with few particles, F is mostly luck
 _QUIET, _STRAY = 5 / 6, 2  # so large a share of the empty examples keep no more picks
 _BINS = 10
+
+
+class Labelled(Protocol):
+    """The candidates of one example, of which it is known what they are."""
+
+    @property
+    def label(self) -> npt.NDArray[np.float32]:
+        """Of each candidate, 1 for a particle and 0 for none, (n,)."""
+
+    @property
+    def truths(self) -> int:
+        """How many particles could be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +82,27 @@ class Calibrated:
     reliability: Reliability
 
 
-def calibrate(
-    classifier: nn.Module | None, judged: Sequence[Judged], field_judge: nn.Module | None = None
-) -> Calibrated:
+def calibrate(rows: Sequence[Array], labelled: Sequence[Labelled]) -> Calibrated:
     """Fit the scores to be probabilities, and choose the threshold, on examples that trained nothing.
 
     The threshold is the one with the best mean F of an example, among those at which five in six of the empty
     ones keep two picks at most: a grid with nothing on it has to look like one. The reliability is that of a
     calibration on every other example, looked at on the rest, and the other way round.
 
+    Parameters
+    ----------
+    rows, labelled
+        Of each example, the features (n, 5) of its candidates, and their labels.
+
     Raises
     ------
     UsageError
         All candidates are particles, or none is.
     """
-    rows = [features(classifier, one, field_judge) for one in judged]
-    labels = [one.label for one in judged]
+    labels = [one.label for one in labelled]
     weights = _fit(rows, labels)
     scores = [expit(row @ weights) for row in rows]
-    threshold, f = best_threshold(scores, judged, above=quiet_above(scores, judged))
+    threshold, f = best_threshold(scores, labelled, above=quiet_above(scores, labelled))
     return Calibrated(as_calibration(weights), threshold, f, _reliability(rows, labels))
 
 
@@ -99,15 +111,15 @@ def as_calibration(weights: Array) -> Calibration:
     return Calibration(*(float(w) for w in weights))
 
 
-def quiet_above(scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged]) -> float:
+def quiet_above(scores: Sequence[npt.NDArray[Any]], labelled: Sequence[Labelled]) -> float:
     """Return the score beyond which five in six of the empty examples keep two picks at most; 0 if none is empty."""
-    empty = [score for score, one in zip(scores, judged, strict=True) if not one.truths]
+    empty = [score for score, one in zip(scores, labelled, strict=True) if not one.truths]
     first_too_many = [np.sort(score)[-_STRAY - 1] if len(score) > _STRAY else 0.0 for score in empty]
     return float(np.quantile(first_too_many, _QUIET)) if empty else 0.0
 
 
 def best_threshold(
-    scores: Sequence[npt.NDArray[Any]], judged: Sequence[Judged], above: float = 0.0
+    scores: Sequence[npt.NDArray[Any]], labelled: Sequence[Labelled], above: float = 0.0
 ) -> tuple[float, float]:
     """Return the threshold with the best mean F of an example, of those above a score, and that F.
 
@@ -117,7 +129,7 @@ def best_threshold(
     thresholds = np.arange(0.05, 0.91, 0.01)
     thresholds = thresholds[min(np.searchsorted(thresholds, above, "right"), len(thresholds) - 1) :]
     fs = []
-    for score, one in zip(scores, judged, strict=True):
+    for score, one in zip(scores, labelled, strict=True):
         chosen = score[None, :] >= thresholds[:, None]  # (thresholds, n)
         right = (chosen * one.label).sum(axis=1) + _GRANTED
         fs.append(2 * right / (chosen.sum(axis=1) + one.truths + 2 * _GRANTED))

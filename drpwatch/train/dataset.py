@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from drpwatch.pick.matched import matched
-from drpwatch.pick.preprocess import Preprocessing, normalise_robust, without_outliers
+from drpwatch.pick.preprocess import (
+    Preprocessing,
+    Region,
+    fourier_resize,
+    levelled,
+    normalise_robust,
+    without_outliers,
+)
+from drpwatch.pick.rings import typical_rings
+from drpwatch.pick.size import enlargement
 from drpwatch.train.shapes import Species
-from drpwatch.train.simulate import draw_conditions, simulate
+from drpwatch.train.simulate import Scene, draw_conditions, simulate
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -51,7 +60,7 @@ def make_example(
     """Simulate scene `number` of a seed, (320, 320), or with `true_ice` up to twice as long: see `draw_conditions`.
 
     The diameter that a user gives is rarely exact, so the particle is drawn somewhat larger or smaller than
-    the working diameter that the label assumes.
+    the working diameter that the label assumes; with `true_ice`, rings that show it are followed as `prepare` does.
     """
     rng = np.random.default_rng((seed, number))
     kind = species[int(rng.integers(len(species)))]
@@ -59,9 +68,13 @@ def make_example(
     conditions = draw_conditions(rng, true_ice=true_ice)
     side_px = round(SCENE_PX * _LARGEST ** rng.random()) if true_ice else SCENE_PX
     scene = simulate(kind, species, conditions, (side_px, side_px), kind.diameter_angstrom / true_px, rng)
-    rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
-    inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    image = normalise_robust(without_outliers(torch.from_numpy(scene.pixels)), inside, constants)
+    image, inside = _normalised(scene, constants)
+    if true_ice:
+        picture = image[inside]
+        times = float(enlargement(typical_rings(picture), picture.numel(), constants.working_diameter_px))
+        if times > 1:
+            scene = _smaller(scene, times)
+            image, inside = _normalised(scene, constants)
     label = distance_map(scene.yx_px, scene.pixels.shape, LABEL_RADIUS * constants.working_diameter_px / 2)
     return Example(
         image=image,
@@ -70,6 +83,29 @@ def make_example(
         weight=torch.from_numpy(scene.inside),
         yx_px=scene.yx_px,
         diameter_px=constants.working_diameter_px,
+    )
+
+
+def _normalised(scene: Scene, constants: Preprocessing) -> tuple[torch.Tensor, Region]:
+    """Return the image as networks see it, and which region of it is picture."""
+    rows, columns = np.flatnonzero(scene.inside.any(axis=1)), np.flatnonzero(scene.inside.any(axis=0))
+    inside = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return normalise_robust(without_outliers(torch.from_numpy(scene.pixels)), inside, constants), inside
+
+
+def _smaller(scene: Scene, times: float) -> Scene:
+    """Return a scene at so many times the pixel size."""
+    full = scene.pixels.shape
+    h, w = (max(2, 2 * round(side / times / 2)) for side in full)
+    scale_yx = full[0] / h, full[1] / w
+    rows, columns = ((np.arange(n) * scale).astype(int) for n, scale in zip((h, w), scale_yx, strict=True))
+    limited = levelled(without_outliers(torch.from_numpy(scene.pixels)))
+    return replace(
+        scene,
+        pixels=fourier_resize(limited, (h, w)).numpy(),
+        yx_px=(scene.yx_px / scale_yx).astype(np.float32),
+        inside=scene.inside[np.ix_(rows, columns)],
+        pixel_size_angstrom=scene.pixel_size_angstrom * times,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,8 +15,13 @@ from torch import nn
 from drpwatch.errors import UsageError
 from drpwatch.pick import scoring
 from drpwatch.pick.field import Background, FieldJudge
+from drpwatch.pick.networks import Detector
+from drpwatch.pick.peaks import PeakRule
+from drpwatch.pick.scoring import Array
 from drpwatch.train.fit import Fit, LossOfABatch
-from drpwatch.train.judge import Judged, background, features
+from drpwatch.train.judge import Judged, background, features, judge
+from drpwatch.train.scenes import Studio
+from drpwatch.train.shapes import Species
 
 _NOISE = 0.3  # of the usual deviation: a real field never looks quite like a simulated one
 _LEAST_DEVIATION = 0.1  # where all fields look alike, as those of one session do
@@ -24,17 +30,51 @@ _FEW = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """The candidates of one field: `told` (n, 3) as the judge wants it, its background, `label` (n,) of 0 and 1."""
+    """The candidates of one field, without its pixels.
 
-    told: torch.Tensor
+    `x` (n, 5) are their features, of which the last is 0; `label` (n,) is 0 or 1; `truths` counts the particles
+    that could be found.
+    """
+
+    x: Array
     background: Background
-    label: torch.Tensor
+    label: npt.NDArray[np.float32]
+    truths: int
+
+    @property
+    def told(self) -> torch.Tensor:
+        """Candidates as the judge wants them, (n, 3)."""
+        return scoring.told(self.x)
+
+    def features(self, field_judge: nn.Module) -> Array:
+        """Return what scores are made of, (n, 5)."""
+        x = self.x.copy()
+        x[:, 4] = scoring.field_log_odds(field_judge, x, self.background)
+        return x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldStudio:
+    """A studio whose scenes the cascade looks at as they are made."""
+
+    studio: Studio
+    detector: Detector
+    classifier: nn.Module
+    peaks: PeakRule
+
+    def make(self, species: Sequence[Species], number: int) -> Field:
+        """Simulate one scene, and look at it."""
+        (one,) = judge(self.detector, [self.studio.make(species, number)], self.peaks, twins=True)
+        return as_field(self.classifier, one)
+
+    def species(self) -> list[Species]:
+        """Return the studio's."""
+        return self.studio.species()
 
 
 def as_field(classifier: nn.Module | None, one: Judged) -> Field:
     """Let the classifier look at the candidates of one example."""
-    told = scoring.told(features(classifier, one))
-    return Field(told, background(classifier, one), torch.from_numpy(one.label))
+    return Field(features(classifier, one), background(classifier, one), one.label, one.truths)
 
 
 def untrained(fields: Sequence[Field]) -> FieldJudge:
@@ -68,7 +108,7 @@ def field_loss(fields: Sequence[Field], judge: FieldJudge) -> LossOfABatch:
     device, known = judge.usual_mean.device, len(judge.usual_mean)
     with torch.no_grad():
         compared = [judge.compare(one.told.to(device), one.background.to(device)) for one in usable]
-    labels = [one.label.to(device) for one in usable]
+    labels = [torch.from_numpy(one.label).to(device) for one in usable]
 
     def loss(fit: Fit[Any]) -> torch.Tensor:
         drawn = fit.rng.integers(len(usable), size=fit.schedule.batch)

@@ -6,10 +6,10 @@ that takes minutes, and saves the disk.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +27,11 @@ from drpwatch.train.calibrate import calibrate
 from drpwatch.train.checkpoint import RunDirectory, code_sha256
 from drpwatch.train.course import Course, Report
 from drpwatch.train.dataset import Example
-from drpwatch.train.field import Field, as_field, field_loss, untrained
+from drpwatch.train.field import Field, FieldStudio, as_field, field_loss, untrained
 from drpwatch.train.fit import Fit, Mixture, Schedule, classifier_loss, detector_loss
 from drpwatch.train.judge import Judged, LabelSource, clear_patches, judge
 from drpwatch.train.owned import OwnData, OwnMicrograph, own_examples
-from drpwatch.train.scenes import Studio, simulate_scenes
+from drpwatch.train.scenes import Made, Maker, Studio, make_all
 from drpwatch.train.shapes import Species
 
 _CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train nothing
@@ -39,7 +39,6 @@ _VALIDATION_SCENES = 20_000  # and these are looked at while training
 _FIELD_SCENES = 30_000  # and from these the field judge learns, on which the others are as good as on any
 _CLASSIFIER_SHARE = 0.2  # of the scenes train the classifier,
 _FIELD_SHARE = 1.5  # and so many times as many train the field judge,
-_FIELDS_AT_ONCE = 1200  # of which so many are in memory
 _FIELD_STEPS = 8000
 _FIELD_BATCH = 32
 _FIELD_RATE = 2e-3
@@ -122,16 +121,9 @@ class _Cooking:
     studio: Studio
     species: list[Species]
 
-    def scenes(self, stage: str, first: int, count: int, *, true_ice: bool = False) -> list[Example]:
+    def scenes(self, stage: str, first: int, count: int) -> list[Example]:
         """Simulate `count` scenes."""
-        return simulate_scenes(
-            replace(self.studio, true_ice=true_ice),
-            self.species,
-            range(first, first + count),
-            self.kitchen.workers,
-            self.kitchen.stop,
-            lambda done: self.kitchen.report(stage, done, count, float("nan")),
-        )
+        return self._make(self.studio, stage, first, count)
 
     def own(self, which: Literal["training", "held_back"]) -> list[Example]:
         """Prepare the user's own micrographs."""
@@ -148,33 +140,31 @@ class _Cooking:
         )
 
     def judged(
-        self,
-        stage: str,
-        detector: Detector,
-        examples: list[Example],
-        labels: LabelSource = "truth",
-        twins: bool = True,
+        self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource
     ) -> list[Judged]:
         """Label what a detector finds in examples."""
-        return list(self._judging(stage, detector, examples, labels, twins))
+        return list(self._judging(stage, detector, examples, labels, twins=False))
 
     def fields(
-        self, detector: Detector, classifier: nn.Module, count: int, own: list[Example]
+        self, stage: str, cascade: tuple[Detector, nn.Module], first: int, count: int, own: list[Example]
     ) -> list[Field]:
-        """Let the cascade look at so many simulated fields, and at the user's own; their pixels are not kept."""
-        found = []
-        ends = [*range(0, count, _FIELDS_AT_ONCE), count]
-        for first, end in pairwise(ends):
-            stage = f"fields to {end} of {count}"
-            examples = self.scenes(stage, _FIELD_SCENES + first, end - first, true_ice=True)
-            found += self._as_fields(f"judging {stage}", detector, classifier, examples)
-        return found + self._as_fields("judging own fields", detector, classifier, own)
+        """Let the cascade look at so many simulated fields, and at the user's own."""
+        detector, classifier = cascade
+        # Workers have no GPU: each looks at the scenes that it makes, so their pixels stay where they are.
+        on_cpu = copy.deepcopy(detector).cpu(), copy.deepcopy(classifier).cpu()
+        studio = FieldStudio(replace(self.studio, true_ice=True), *on_cpu, self.recipe.peaks)
+        judged = self._judging(f"own {stage}", detector, own, "truth", twins=True)
+        return self._make(studio, stage, first, count) + [as_field(classifier, one) for one in judged]
 
-    def _as_fields(
-        self, stage: str, detector: Detector, classifier: nn.Module, examples: list[Example]
-    ) -> list[Field]:
-        judged = self._judging(stage, detector, examples, "truth", twins=True)
-        return [as_field(classifier, one) for one in judged if len(one.label)]
+    def _make(self, maker: Maker[Made], stage: str, first: int, count: int) -> list[Made]:
+        return make_all(
+            maker,
+            self.species,
+            range(first, first + count),
+            self.kitchen.workers,
+            self.kitchen.stop,
+            lambda done: self.kitchen.report(stage, done, count, float("nan")),
+        )
 
     def _judging(
         self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource, twins: bool
@@ -218,13 +208,12 @@ def cook(
         detector = _detector(cooking, network, Mixture(simulated, own, recipe.own_share), held_back)
         classifier = _classifier(cooking, detector, simulated[:first], own)
         del simulated  # they fill most of the memory
-        fields = cooking.fields(detector, classifier, round(_FIELD_SHARE * count), own)
-        field_judge = _field_judge(cooking, fields)
+        cascade = detector, classifier
+        fields = cooking.fields("fields", cascade, _FIELD_SCENES, round(_FIELD_SHARE * count), own)
+        field_judge = _field_judge(cooking, [one for one in fields if len(one.label)])
         count = _simulated(recipe, recipe.calibration_scenes)
-        unseen = cooking.scenes("calibration", _CALIBRATION_SCENES, count, true_ice=True) + held_back
-        found = calibrate(
-            classifier, cooking.judged("judging for calibration", detector, unseen), field_judge
-        )
+        unseen = cooking.fields("fields to calibrate on", cascade, _CALIBRATION_SCENES, count, held_back)
+        found = calibrate([one.features(field_judge) for one in unseen], unseen)
         info = WeightsInfo(
             name=recipe.name,
             detector=recipe.detector,
@@ -283,7 +272,7 @@ def _classifier(
     recipe, start = cooking.recipe, cooking.ingredients.start
     if start is not None and start.classifier is not None and not recipe.classifier_steps:
         return start.classifier.to(cooking.kitchen.device)
-    judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels, twins=False)
+    judged = cooking.judged("judging", detector, [*simulated, *own], recipe.labels)
     parts = judged[: len(simulated)], judged[len(simulated) :]
     patches = [clear_patches(part) if part else None for part in parts]
     torch.manual_seed(recipe.seed)

@@ -1,8 +1,9 @@
-"""Many simulated scenes: by several processes, the same whatever their number, and small in memory."""
+"""Much that is made of simulated scenes: by several processes, the same whatever their number."""
 
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,9 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from drpwatch.cores import usable_cores
@@ -22,8 +22,20 @@ from drpwatch.pick.preprocess import Preprocessing
 from drpwatch.train.dataset import Example, make_example
 from drpwatch.train.shapes import Species, load_species
 
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
+
 _CHUNK = 4  # scenes that a process is given at once
-_species: list[Species] = []  # of a worker process
+
+
+class Maker(Protocol[Made_co]):
+    """Makes something of a scene's number; goes to other processes by pickle."""
+
+    def make(self, species: Sequence[Species], number: int) -> Made_co:
+        """Make it."""
+
+    def species(self) -> list[Species]:
+        """Return the shapes of which scenes are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +57,31 @@ class Studio:
         return load_species(list(self.maps), self.invented, self.seed)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sent:
-    """An example on its way between processes, in NumPy arrays: tensors would take a file handle each."""
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What a worker process has."""
 
-    layers: npt.NDArray[np.float16]  # image, matched, label, weight: (4, h, w)
-    yx_px: npt.NDArray[np.float32]
-    diameter_px: float
+    maker: Maker[object]
+    species: list[Species]
 
 
-def simulate_scenes(
-    studio: Studio,
+_at_work: list[_Worker] = []  # of this process, at most one
+
+
+def make_all(
+    maker: Maker[Made],
     species: list[Species],
     numbers: Sequence[int],
     workers: int,
     stop: threading.Event,
     progress: Callable[[int], None],
-) -> list[Example]:
-    """Simulate scenes, in the order of their numbers; half precision: 0.8 MB for one of 320x320.
+) -> list[Made]:
+    """Make something of each number, in their order; of a studio scenes: 0.8 MB for one of 320x320.
 
     Parameters
     ----------
     species
-        The studio's.
+        The maker's.
     workers
         Processes; 0 for one on each core that this process may use, 1 for none but this one.
     progress
@@ -81,17 +95,17 @@ def simulate_scenes(
         A process was killed.
     """
     workers = min(workers or usable_cores(), max(1, len(numbers) // _CHUNK))
-    source = _here(studio, species, numbers) if workers == 1 else _elsewhere(studio, numbers, workers)
-    examples = []
+    source = _here(maker, species, numbers) if workers == 1 else _elsewhere(maker, numbers, workers)
+    made = []
     try:
-        for example in source:
-            examples.append(example)
-            progress(len(examples))
+        for one in source:
+            made.append(one)
+            progress(len(made))
             if stop.is_set():
                 raise KeyboardInterrupt
     finally:
         source.close()
-    return examples
+    return made
 
 
 def packed(example: Example) -> Example:
@@ -106,22 +120,24 @@ def packed(example: Example) -> Example:
     )
 
 
-def _here(studio: Studio, species: list[Species], numbers: Sequence[int]) -> Generator[Example]:
-    """Yield scenes made by this process."""
+def _here(maker: Maker[Made], species: list[Species], numbers: Sequence[int]) -> Generator[Made]:
+    """Yield what is made by this process."""
     with _one_thread():
         for number in numbers:
-            yield studio.make(species, number)
+            yield maker.make(species, number)
 
 
-def _elsewhere(studio: Studio, numbers: Sequence[int], workers: int) -> Generator[Example]:
-    """Yield scenes made by other processes."""
+def _elsewhere(maker: Maker[Made], numbers: Sequence[int], workers: int) -> Generator[Made]:
+    """Yield what is made by other processes."""
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(studio,)
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(pickle.dumps(maker),),
     )
     try:
-        for sent in pool.map(_make, [(studio, number) for number in numbers], chunksize=_CHUNK):
-            image, matched, label, weight = torch.from_numpy(sent.layers)
-            yield Example(image, matched, label, weight, sent.yx_px, sent.diameter_px)
+        for sent in pool.map(_make, numbers, chunksize=_CHUNK):
+            yield pickle.loads(sent)  # noqa: S301  # by our own worker
     except BrokenProcessPool as error:
         raise DrpwatchError(
             "a process that simulates was killed, maybe for want of memory: give fewer --workers"
@@ -130,20 +146,19 @@ def _elsewhere(studio: Studio, numbers: Sequence[int], workers: int) -> Generato
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(studio: Studio) -> None:
+def _begin(maker: bytes) -> None:
     """Prepare a worker; what the terminal sends is for the parent to decide about."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    _species.extend(studio.species())
+    loaded = pickle.loads(maker)  # noqa: S301  # by our own parent
+    _at_work.append(_Worker(loaded, loaded.species()))
 
 
-def _make(work: tuple[Studio, int]) -> _Sent:
-    """Make one scene in a worker."""
-    studio, number = work
-    example = studio.make(_species, number)
-    layers = torch.stack([example.image, example.matched, example.label, example.weight])
-    return _Sent(layers.numpy(), example.yx_px, example.diameter_px)
+def _make(number: int) -> bytes:
+    """Make one in a worker; pickled here, because between processes each tensor would take a file handle."""
+    (worker,) = _at_work
+    return pickle.dumps(worker.maker.make(worker.species, number))
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from drpwatch.pick.picker import Picker
 from drpwatch.pick.weights import Weights
 from drpwatch.train.adapt import Adaptation, adapt, look
 from drpwatch.train.calibrate import calibrate
-from drpwatch.train.judge import judge
-from drpwatch.train.scenes import Studio, simulate_scenes
+from drpwatch.train.judge import features, judge
+from drpwatch.train.scenes import Studio, make_all
 from tests.bench.options import suite_options, table
 
 SCENES = range(40_000, 40_120)
@@ -37,8 +37,9 @@ def without(picker: Picker) -> Picker:
     """Return the same picker without its second network, calibrated for that."""
     info = picker.info
     studio = Studio((), 40, 1, info.preprocessing, true_ice=True)
-    scenes = simulate_scenes(studio, studio.species(), SCENES, 0, threading.Event(), lambda done: None)
-    found = calibrate(None, list(judge(picker.weights.detector.to(picker.device), scenes, info.peaks)))
+    scenes = make_all(studio, studio.species(), SCENES, 0, threading.Event(), lambda done: None)
+    judged = list(judge(picker.weights.detector.to(picker.device), scenes, info.peaks))
+    found = calibrate([features(None, one) for one in judged], judged)
     info = replace(
         info, classifier=None, field_judge=None, calibration=found.calibration, threshold=found.threshold
     )

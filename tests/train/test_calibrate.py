@@ -4,6 +4,7 @@ import pytest
 from drpwatch.errors import UsageError
 from drpwatch.pick.scoring import as_weights
 from drpwatch.train.calibrate import (
+    Calibrated,
     Reliability,
     as_calibration,
     best_threshold,
@@ -14,9 +15,13 @@ from drpwatch.train.judge import Judged, features
 from tests.train.making import blank_example, candidates, judged_at_random
 
 
+def calibrated(judged: list[Judged]) -> Calibrated:
+    return calibrate([features(None, one) for one in judged], judged)
+
+
 def test_calibration_gives_probabilities_and_a_threshold():
     judged = [judged_at_random(400, seed) for seed in range(4)]
-    found = calibrate(None, judged)
+    found = calibrated(judged)
     assert 0.2 < found.threshold < 0.7
     assert 0.75 < found.f < 1
     x = np.concatenate([features(None, one) for one in judged])
@@ -30,13 +35,13 @@ def test_calibration_gives_probabilities_and_a_threshold():
 
 
 def test_the_reliability_is_that_of_examples_not_fitted_to():
-    found = calibrate(None, [judged_at_random(400, seed) for seed in range(4)]).reliability
+    found = calibrated([judged_at_random(400, seed) for seed in range(4)]).reliability
     assert sum(found.count) == 1600
     assert found.error < 0.06
     # Examples that contradict each other cannot vouch for each other.
     one = judged_at_random(400, 0)
     other = Judged(one.example, one.found, 1 - one.label)
-    assert calibrate(None, [one, other]).reliability.error > 0.3
+    assert calibrated([one, other]).reliability.error > 0.3
 
 
 def test_reliability_counts_in_bins():
@@ -51,9 +56,9 @@ def test_reliability_counts_in_bins():
 def test_calibration_of_one_kind_is_refused():
     one = judged_at_random(20, 0)
     with pytest.raises(UsageError, match="all candidates are of one kind"):
-        calibrate(None, [Judged(one.example, one.found, np.ones(20, np.float32))])
+        calibrated([Judged(one.example, one.found, np.ones(20, np.float32))])
     with pytest.raises(UsageError, match="there is no example"):
-        calibrate(None, [])
+        calibrated([])
 
 
 def test_the_threshold_is_best_for_the_mean_example():

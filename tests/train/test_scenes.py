@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from drpwatch.pick.preprocess import Preprocessing
-from drpwatch.train.scenes import Studio, simulate_scenes
+from drpwatch.train.scenes import Studio, make_all
 
 STUDIO = Studio((), 2, 5, Preprocessing())
 
 
 def scenes(workers: int, numbers=range(8), stop=None, progress=lambda done: None):
     stop = stop or threading.Event()
-    return simulate_scenes(STUDIO, STUDIO.species(), numbers, workers, stop, progress)
+    return make_all(STUDIO, STUDIO.species(), numbers, workers, stop, progress)
 
 
 def test_the_number_of_processes_changes_nothing():
