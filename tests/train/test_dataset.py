@@ -41,8 +41,29 @@ def test_seed_and_number_decide(species, examples):
 def test_scores_are_learned_in_fields_of_many_sizes(species):
     sides = {make_example(species, CONSTANTS, seed=3, number=n, true_ice=True).image.shape for n in range(4)}
     assert len(sides) == 4
-    assert all(SCENE_PX <= h == w <= 2 * SCENE_PX for h, w in sides)
+    assert all(h == w <= 2 * SCENE_PX for h, w in sides)
     assert (SCENE_PX**2, (2 * SCENE_PX) ** 2) == _KNOWN_PIXELS  # beyond which judges make no difference
+
+
+def test_scores_are_learned_at_the_scale_that_rings_show(species, monkeypatch):
+    plain = make_example(species, CONSTANTS, seed=3, number=2, true_ice=True)
+    monkeypatch.setattr("drpwatch.train.dataset.enlargement", lambda *_: torch.tensor(1.25))
+    smaller = make_example(species, CONSTANTS, seed=3, number=2, true_ice=True)
+    assert smaller.image.shape == smaller.weight.shape == smaller.label.shape
+    assert smaller.image.shape[0] == pytest.approx(plain.image.shape[0] / 1.25, abs=1)
+    np.testing.assert_allclose(smaller.yx_px, plain.yx_px / 1.25, rtol=0.01)
+    assert smaller.diameter_px == plain.diameter_px
+    # What is at a place is still there.
+    scale = plain.image.shape[0] / smaller.image.shape[0]
+    places = (np.arange(20, smaller.image.shape[0] - 20) * scale).round().astype(int)
+
+    def likeness(off_px: int) -> float:
+        other = plain.image[np.ix_(places + off_px, places + off_px)]
+        return float(np.corrcoef(smaller.image[20:-20, 20:-20].flatten(), other.flatten())[0, 1])
+
+    assert likeness(0) > 0.5 > max(likeness(-2), likeness(2))
+    networks = make_example(species, CONSTANTS, seed=3, number=2)
+    assert networks.image.shape == (SCENE_PX, SCENE_PX)
 
 
 def test_particles_of_every_size_have_balls_and_shells_to_be_held_against():

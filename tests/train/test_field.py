@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,10 @@ import torch
 from drpwatch.errors import UsageError
 from drpwatch.pick.field import Background
 from drpwatch.pick.signature import SIGNATURE
-from drpwatch.train.field import Field, field_loss, untrained
+from drpwatch.pick.weights import find, load_weights
+from drpwatch.train.field import Field, FieldStudio, field_loss, untrained
 from drpwatch.train.fit import Fit, Schedule
+from drpwatch.train.scenes import Studio, make_all
 
 
 def field(seed: int) -> Field:
@@ -39,6 +42,25 @@ def test_a_field_judge_learns_to_tell_empty_fields():
         for one in fields[30:]:
             right = (judge(one.told, one.background).numpy() > 0) == (one.label > 0.5)
             assert right.mean() > 0.8
+
+
+def test_a_studio_of_fields_looks_at_its_scenes_in_any_process():
+    known = load_weights(find("general"))
+    plain = Studio((), 1, 5, known.info.preprocessing, true_ice=True)
+    studio = FieldStudio(plain, known.detector, known.classifier, known.info.peaks)
+    alone, together = (
+        make_all(studio, studio.species(), range(8), workers, threading.Event(), lambda done: None)
+        for workers in (1, 2)
+    )
+    assert sum(len(one.x) for one in alone) > 100
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+        np.testing.assert_array_equal(one.label, other.label)
+        assert torch.equal(one.background.signature, other.background.signature)
+        assert torch.equal(one.background.twin, other.background.twin)
+        assert one.truths == other.truths
+        assert one.x.shape == (len(one.label), 5)
+        assert not one.x[:, 4].any()
 
 
 def test_fields_that_are_all_alike_do_not_make_others_unheard_of():
