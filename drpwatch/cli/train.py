@@ -92,7 +92,10 @@ def detector(
         typer.Option(help="Directory of checkpoints, curve and pictures; OUTPUT.run unless given."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=0, max=256, help="Processes that simulate; 0: one for each core.")
+        int,
+        typer.Option(
+            min=0, max=256, help="Processes that simulate scenes and look at them; 0: one for each core."
+        ),
     ] = 0,
     device: Device = "auto",
     threads: Threads = 0,

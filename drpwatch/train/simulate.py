@@ -34,9 +34,6 @@ _HALVINGS = 20
 _CROWDED = (0.15, 0.7), (0.2, 1.0)
 """Coverage that is wanted of fields with many particles: for networks, and where scores are learned. There the grid is
 as people make it, crowded; and much of what is wanted finds no place."""
-_SPREAD, _UNEQUAL = 0.5, 0.7
-"""Of particles' contrast, the deviation of its log at most, and how often it has any: some particles are broken, lie
-at the air where they unfold, or are hidden by others; in people's labels they are particles all the same."""
 _TRIES = 12  # places that are tried for each particle
 _VIEWS = 40  # different projections of one species in one scene
 
@@ -55,7 +52,6 @@ class Conditions:
     clustered: bool
     blemished: float  # factor on the chance of every blemish; 0: a clean grid
     true_ice: bool = False  # the ice's noise is what it is: only the dose is scaled
-    contrast_spread: float = 0.0  # deviation of the log of a particle's contrast, of which the mean is 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +110,6 @@ def draw_conditions(rng: np.random.Generator, *, true_ice: bool = False) -> Cond
         clustered=bool(rng.random() < 0.25),
         blemished=float(rng.choice([0.0, 1.0], p=[0.25, 0.75])),
         true_ice=true_ice,
-        contrast_spread=float(rng.uniform(0, _SPREAD)) if true_ice and rng.random() < _UNEQUAL else 0.0,
     )
 
 
@@ -148,9 +143,7 @@ def simulate(
     if others and rng.random() < 0.4 * conditions.blemished:
         _scatter_fragments(grid, others, pixel_size_angstrom, rng)
     yx = _place(grid, conditions, rng)
-    spread = conditions.contrast_spread
-    contrast = np.exp(rng.normal(-(spread**2) / 2, spread, len(yx))) if spread else None
-    _add(grid.thickness_angstrom, species, yx, pixel_size_angstrom, conditions.preferred_view, rng, contrast)
+    _add(grid.thickness_angstrom, species, yx, pixel_size_angstrom, conditions.preferred_view, rng)
     if len(yx) and rng.random() < 0.2 * conditions.blemished:
         _aggregate(grid, species, pixel_size_angstrom, rng)
     noise = rng.standard_normal(shape_yx, dtype=np.float32) * grid.ice_gain
@@ -277,12 +270,8 @@ def _add(
     pixel_size_angstrom: float,
     preferred_view: bool,
     rng: np.random.Generator,
-    contrast: npt.NDArray[np.float64] | None = None,
 ) -> None:
-    """Add projections of the species, centred at `yx` to the nearest pixel, to the thickness map.
-
-    `contrast` (n,) is a factor of each.
-    """
+    """Add projections of the species, centred at `yx` to the nearest pixel, to the thickness map."""
     if len(yx) == 0:
         return
     turns = Rotation.random(min(_VIEWS, len(yx)), rng=rng)
@@ -294,9 +283,8 @@ def _add(
     half = views.shape[1] // 2
     padded = np.zeros((thickness.shape[0] + 2 * half, thickness.shape[1] + 2 * half), dtype=np.float32)
     pixels = np.clip(np.round(yx).astype(int), 0, np.array(thickness.shape) - 1)
-    factors = np.ones(len(yx)) if contrast is None else contrast
     for i, (y, x) in enumerate(pixels):
-        padded[y : y + 2 * half + 1, x : x + 2 * half + 1] += np.float32(factors[i]) * views[i % len(views)]
+        padded[y : y + 2 * half + 1, x : x + 2 * half + 1] += views[i % len(views)]
     thickness += padded[half : half + thickness.shape[0], half : half + thickness.shape[1]]
 
 

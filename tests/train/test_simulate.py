@@ -91,26 +91,6 @@ def test_what_the_ice_hides_no_dose_shows(species):
     assert scene(species, drawn).conditions.dose_per_angstrom_squared == pytest.approx(500, rel=1e-3)
 
 
-def test_particles_of_one_field_differ_in_contrast_as_is_wanted(species):
-    thin_ice = replace(CLEAN, ice_noise_angstrom=0.1, dose_per_angstrom_squared=500.0, preferred_view=True)
-    spreads = []
-    for spread in (0.0, 0.5):
-        one = scene(species, replace(thin_ice, contrast_spread=spread, coverage=0.1))
-        around = np.median(one.pixels)
-        inside = one.yx_px[((one.yx_px > 20) & (one.yx_px < np.array(SHAPE) - 20)).all(axis=1)]
-        depths = [around - one.pixels[y - 2 : y + 3, x - 2 : x + 3].mean() for y, x in inside.astype(int)]
-        assert len(depths) > 5
-        spreads.append(float(np.std(depths) / np.mean(depths)))
-    assert spreads[1] > spreads[0] + 0.15
-
-
-def test_scores_are_learned_from_particles_of_unequal_contrast():
-    spreads = [draw_conditions(np.random.default_rng(n), true_ice=True).contrast_spread for n in range(100)]
-    assert 10 < sum(spread == 0 for spread in spreads) < 50
-    assert 0.4 < max(spreads) <= 0.5
-    assert draw_conditions(np.random.default_rng(0)).contrast_spread == 0
-
-
 def test_true_ice_has_less_noise_than_networks_are_shown():
     noise = {
         true_ice: [
