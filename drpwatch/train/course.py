@@ -1,10 +1,10 @@
-"""The course of one fit: steps, checkpoints, validation, and the end when somebody asks for it."""
+"""The course of a run: steps, checkpoints, validation, and the end when somebody asks for it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from drpwatch.pick.peaks import PeakRule
 from drpwatch.train import pictures
 from drpwatch.train.checkpoint import RunDirectory
 from drpwatch.train.dataset import Example
+from drpwatch.train.field import Field, as_tensors, from_tensors
 from drpwatch.train.fit import Fit, FitState, LossOfABatch
 from drpwatch.train.validation import CurvePoint, as_csv, quality
 
@@ -23,15 +24,16 @@ Report = Callable[[str, int, int, float], None]
 _VALIDATIONS = 20
 _LEAST_INTERVAL = 25  # steps: a look costs as much as some of them
 _PICTURED = 4
+_LOT = 200  # fields: two minutes on two cores
 
 
 class Course:
-    """Takes fits through their schedules, in one run's directory.
+    """Takes fits through their schedules, and keeps fields, in one run's directory.
 
     Parameters
     ----------
     stop
-        Once set, the fit under way is saved and left by a KeyboardInterrupt.
+        Once set, what is under way is saved and left by a KeyboardInterrupt.
     """
 
     def __init__(
@@ -89,6 +91,34 @@ class Course:
             if self._stop.is_set():
                 raise KeyboardInterrupt
         return fit.finish()
+
+    def kept(self, stage: str, count: int, make: Callable[[int], Iterator[Field]]) -> list[Field]:
+        """Make the fields that are left of so many, each lot kept as soon as it is whole.
+
+        Parameters
+        ----------
+        make
+            Makes them from a number on.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Somebody asked to stop.
+        """
+        fields: list[Field] = []
+        while (state := self._directory.load(f"{stage} from {len(fields)}")) is not None:
+            fields += from_tensors(state.tensors)
+        if fields:
+            self._say(f"{stage}: goes on after {len(fields)} of {count}")
+        lot: list[Field] = []
+        for field in make(len(fields)) if len(fields) < count else ():
+            lot.append(field)
+            done = len(fields) + len(lot)
+            self._report(stage, done, count, float("nan"))
+            if len(lot) == _LOT or done == count:
+                self._directory.save(f"{stage} from {len(fields)}", FitState(as_tensors(lot), {}))
+                fields, lot = fields + lot, []
+        return fields
 
     def _save(self, stage: str, fit: Fit[Any], validation: Validation | None) -> None:
         state = fit.state()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,23 +32,18 @@ _FEW = 2
 class Field:
     """The candidates of one field, without its pixels.
 
-    `x` (n, 5) are their features, of which the last is 0; `label` (n,) is 0 or 1; `truths` counts the particles
-    that could be found.
+    `told` (n, 3) as the judge wants them, `label` (n,) of 0 and 1; `truths` counts the particles that could be found.
     """
 
-    x: Array
+    told: torch.Tensor
     background: Background
     label: npt.NDArray[np.float32]
     truths: int
 
-    @property
-    def told(self) -> torch.Tensor:
-        """Candidates as the judge wants them, (n, 3)."""
-        return scoring.told(self.x)
-
     def features(self, field_judge: nn.Module) -> Array:
         """Return what scores are made of, (n, 5)."""
-        x = self.x.copy()
+        n = len(self.told)
+        x = np.column_stack([np.ones(n), self.told.double().numpy(), np.zeros(n)])
         x[:, 4] = scoring.field_log_odds(field_judge, x, self.background)
         return x
 
@@ -74,7 +69,42 @@ class FieldStudio:
 
 def as_field(classifier: nn.Module | None, one: Judged) -> Field:
     """Let the classifier look at the candidates of one example."""
-    return Field(features(classifier, one), background(classifier, one), one.label, one.truths)
+    told = scoring.told(features(classifier, one))
+    return Field(told, background(classifier, one), one.label, one.truths)
+
+
+def as_tensors(fields: Sequence[Field]) -> dict[str, torch.Tensor]:
+    """Return what `from_tensors` makes the same fields of: one or more, one after the other."""
+    grounds = [one.background for one in fields]
+    sizes = [
+        (len(one.told), len(ground.twin), one.truths, ground.pixels, ground.twin_pixels)
+        for one, ground in zip(fields, grounds, strict=True)
+    ]
+    return {
+        "told": torch.cat([one.told for one in fields]),
+        "label": torch.cat([torch.from_numpy(one.label) for one in fields]),
+        "signature": torch.stack([ground.signature for ground in grounds]),
+        "twin": torch.cat([ground.twin for ground in grounds]),
+        "sizes": torch.tensor(sizes),
+    }
+
+
+def from_tensors(tensors: Mapping[str, torch.Tensor]) -> list[Field]:
+    """Return the fields of `as_tensors`."""
+    sizes = tensors["sizes"].tolist()
+    candidates, noise = [size[0] for size in sizes], [size[1] for size in sizes]
+    parts = zip(
+        torch.split(tensors["told"], candidates),
+        torch.split(tensors["label"], candidates),
+        tensors["signature"],
+        torch.split(tensors["twin"], noise),
+        sizes,
+        strict=True,
+    )
+    return [
+        Field(told, Background(signature, twin, pixels, twin_pixels), label.numpy(), truths)
+        for told, label, signature, twin, (_, _, truths, pixels, twin_pixels) in parts
+    ]
 
 
 def untrained(fields: Sequence[Field]) -> FieldJudge:

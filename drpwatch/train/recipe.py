@@ -1,7 +1,7 @@
 """The recipe of a set of weights: scenes, detector, classifier, calibration, in one reproducible run.
 
-An interrupted run goes on where it was, and ends in the same weights. Scenes are simulated again then:
-that takes minutes, and saves the disk.
+An interrupted run goes on where it was, and ends in the same weights. The scenes of the networks are simulated
+again then: that takes minutes, and saves the disk. Fields, which take longer and are small, are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from drpwatch.train.field import Field, FieldStudio, as_field, field_loss, untra
 from drpwatch.train.fit import Fit, Mixture, Schedule, classifier_loss, detector_loss
 from drpwatch.train.judge import Judged, LabelSource, clear_patches, judge
 from drpwatch.train.owned import OwnData, OwnMicrograph, own_examples
-from drpwatch.train.scenes import Made, Maker, Studio, make_all
+from drpwatch.train.scenes import Studio, make_all, make_each
 from drpwatch.train.shapes import Species
 
 _CALIBRATION_SCENES = 10_000  # scene numbers from here on calibrate, and train nothing
@@ -123,7 +123,14 @@ class _Cooking:
 
     def scenes(self, stage: str, first: int, count: int) -> list[Example]:
         """Simulate `count` scenes."""
-        return self._make(self.studio, stage, first, count)
+        return make_all(
+            self.studio,
+            self.species,
+            range(first, first + count),
+            self.kitchen.workers,
+            self.kitchen.stop,
+            lambda done: self.kitchen.report(stage, done, count, float("nan")),
+        )
 
     def own(self, which: Literal["training", "held_back"]) -> list[Example]:
         """Prepare the user's own micrographs."""
@@ -153,18 +160,19 @@ class _Cooking:
         # Workers have no GPU: each looks at the scenes that it makes, so their pixels stay where they are.
         on_cpu = copy.deepcopy(detector).cpu(), copy.deepcopy(classifier).cpu()
         studio = FieldStudio(replace(self.studio, true_ice=True), *on_cpu, self.recipe.peaks)
-        judged = self._judging(f"own {stage}", detector, own, "truth", twins=True)
-        return self._make(studio, stage, first, count) + [as_field(classifier, one) for one in judged]
-
-    def _make(self, maker: Maker[Made], stage: str, first: int, count: int) -> list[Made]:
-        return make_all(
-            maker,
-            self.species,
-            range(first, first + count),
-            self.kitchen.workers,
-            self.kitchen.stop,
-            lambda done: self.kitchen.report(stage, done, count, float("nan")),
+        found = self.course.kept(
+            stage,
+            count,
+            lambda begin: make_each(
+                studio,
+                self.species,
+                range(first + begin, first + count),
+                self.kitchen.workers,
+                self.kitchen.stop,
+            ),
         )
+        judged = self._judging(f"own {stage}", detector, own, "truth", twins=True)
+        return found + [as_field(classifier, one) for one in judged]
 
     def _judging(
         self, stage: str, detector: Detector, examples: list[Example], labels: LabelSource, twins: bool

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from drpwatch.errors import UsageError
+from drpwatch.pick import scoring
 from drpwatch.pick.field import Background
 from drpwatch.pick.signature import SIGNATURE
 from drpwatch.pick.weights import find, load_weights
-from drpwatch.train.field import Field, FieldStudio, field_loss, untrained
+from drpwatch.train.field import Field, FieldStudio, as_tensors, field_loss, from_tensors, untrained
 from drpwatch.train.fit import Fit, Schedule
 from drpwatch.train.scenes import Studio, make_all
 
@@ -23,7 +24,7 @@ def field(seed: int) -> Field:
     twin = rng.random((40, 3)) * (1 if empty else 0.3)
     signature = rng.normal(0, 0.1, SIGNATURE).astype(np.float32)
     return Field(
-        np.column_stack([np.ones(40), told, np.zeros(40)]),
+        torch.from_numpy(told),
         Background(torch.from_numpy(signature), torch.from_numpy(twin.astype(np.float32)), 90_000, 90_000),
         label.astype(np.float32),
         int(label.sum()),
@@ -52,15 +53,37 @@ def test_a_studio_of_fields_looks_at_its_scenes_in_any_process():
         make_all(studio, studio.species(), range(8), workers, threading.Event(), lambda done: None)
         for workers in (1, 2)
     )
-    assert sum(len(one.x) for one in alone) > 100
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one.x, other.x)
-        np.testing.assert_array_equal(one.label, other.label)
-        assert torch.equal(one.background.signature, other.background.signature)
-        assert torch.equal(one.background.twin, other.background.twin)
-        assert one.truths == other.truths
-        assert one.x.shape == (len(one.label), 5)
-        assert not one.x[:, 4].any()
+    assert sum(len(one.told) for one in alone) > 100
+    for one, other, kept in zip(alone, together, from_tensors(as_tensors(alone)), strict=True):
+        assert_same(one, other)
+        assert_same(one, kept)
+        assert one.told.shape == (len(one.label), 3)
+    judged = alone[0].features(known.field_judge)
+    assert judged.shape == (len(alone[0].label), 5)
+    np.testing.assert_array_equal(scoring.told(judged), alone[0].told)
+    assert judged[:, 4].any()
+
+
+def assert_same(one: Field, other: Field) -> None:
+    assert torch.equal(one.told, other.told)
+    assert (one.label == other.label).all()
+    assert torch.equal(one.background.signature, other.background.signature)
+    assert torch.equal(one.background.twin, other.background.twin)
+    sizes = [(f.truths, f.background.pixels, f.background.twin_pixels) for f in (one, other)]
+    assert sizes[0] == sizes[1]
+
+
+def test_fields_without_candidates_are_kept_too():
+    full = field(0)
+    empty = replace(
+        full,
+        told=full.told[:0],
+        label=full.label[:0],
+        background=replace(full.background, twin=full.told[:0]),
+    )
+    back = from_tensors(as_tensors([empty, full, empty]))
+    for one, other in zip([empty, full, empty], back, strict=True):
+        assert_same(one, other)
 
 
 def test_fields_that_are_all_alike_do_not_make_others_unheard_of():

@@ -46,18 +46,18 @@ def small_scenes(monkeypatch):
 
 
 class Told:
-    """Notes what a run reports, and asks it to stop after one step of a stage."""
+    """Notes what a run reports, and asks it to stop after some steps of a stage."""
 
-    def __init__(self, stop_in: str = "") -> None:
+    def __init__(self, stop_in: str = "", stop_after: int = 1) -> None:
         self.stages: dict[str, int] = {}
         self.said: list[str] = []
         self.stop = threading.Event()
-        self._stop_in = stop_in
+        self._stop_in, self._stop_after = stop_in, stop_after
 
     def report(self, stage: str, done: int, total: int, loss: float) -> None:
         assert done <= total
         self.stages[stage] = done
-        if stage == self._stop_in:
+        if stage == self._stop_in and done >= self._stop_after:
             self.stop.set()
 
     def kitchen(self, run_dir: Path) -> Kitchen:
@@ -128,6 +128,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(whole, tmp_path, stage, 
     assert f"{stage}: goes on after step 1 of {steps}" in told.said
     ours, theirs = tmp_path / "tiny.safetensors", whole[0] / "tiny.safetensors"
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_fields_that_were_made_are_not_made_again(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("drpwatch.train.course._LOT", 5)
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, tmp_path, Told(stop_in="fields", stop_after=7))
+    told = Told()
+    run(TINY, tmp_path, told)
+    assert "fields: goes on after 5 of 12" in told.said
+    assert (tmp_path / "tiny.safetensors").read_bytes() == (whole[0] / "tiny.safetensors").read_bytes()
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 def test_without_matplotlib_it_trains_and_says_so(tmp_path, monkeypatch):
