@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from drpwatch.pick.peaks import PeakRule
 from drpwatch.pick.scoring import Array
 from drpwatch.train.fit import Fit, LossOfABatch
 from drpwatch.train.judge import Judged, background, features, judge
-from drpwatch.train.scenes import Studio
+from drpwatch.train.scenes import Studio, Tensors
 from drpwatch.train.shapes import Species
 
 _NOISE = 0.3  # of the usual deviation: a real field never looks quite like a simulated one
@@ -66,6 +66,15 @@ class FieldStudio:
         """Return the studio's."""
         return self.studio.species()
 
+    def as_tensors(self, made: Field) -> Tensors:
+        """Return what a field is made of."""
+        return as_tensors([made])
+
+    def from_tensors(self, tensors: Tensors) -> Field:
+        """Return the field."""
+        (one,) = from_tensors(tensors)
+        return one
+
 
 def as_field(classifier: nn.Module | None, one: Judged) -> Field:
     """Let the classifier look at the candidates of one example."""
@@ -73,7 +82,7 @@ def as_field(classifier: nn.Module | None, one: Judged) -> Field:
     return Field(told, background(classifier, one), one.label, one.truths)
 
 
-def as_tensors(fields: Sequence[Field]) -> dict[str, torch.Tensor]:
+def as_tensors(fields: Sequence[Field]) -> Tensors:
     """Return what `from_tensors` makes the same fields of: one or more, one after the other."""
     grounds = [one.background for one in fields]
     sizes = [
@@ -89,7 +98,7 @@ def as_tensors(fields: Sequence[Field]) -> dict[str, torch.Tensor]:
     }
 
 
-def from_tensors(tensors: Mapping[str, torch.Tensor]) -> list[Field]:
+def from_tensors(tensors: Tensors) -> list[Field]:
     """Return the fields of `as_tensors`."""
     sizes = tensors["sizes"].tolist()
     candidates, noise = [size[0] for size in sizes], [size[1] for size in sizes]

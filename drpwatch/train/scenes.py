@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -12,8 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from drpwatch.cores import usable_cores
@@ -23,19 +24,25 @@ from drpwatch.train.dataset import Example, make_example
 from drpwatch.train.shapes import Species, load_species
 
 Made = TypeVar("Made")
-Made_co = TypeVar("Made_co", covariant=True)
+Tensors = dict[str, torch.Tensor]
 
 _CHUNK = 4  # scenes that a process is given at once
 
 
-class Maker(Protocol[Made_co]):
-    """Makes something of a scene's number; goes to other processes by pickle."""
+class Maker(Protocol[Made]):
+    """Makes something of a scene's number, in this process or in another."""
 
-    def make(self, species: Sequence[Species], number: int) -> Made_co:
+    def make(self, species: Sequence[Species], number: int) -> Made:
         """Make it."""
 
     def species(self) -> list[Species]:
         """Return the shapes of which scenes are made."""
+
+    def as_tensors(self, made: Made) -> Tensors:
+        """Return what `from_tensors` makes the same of."""
+
+    def from_tensors(self, tensors: Tensors) -> Made:
+        """Return what was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +63,26 @@ class Studio:
         """Load the maps, and invent the shapes."""
         return load_species(list(self.maps), self.invented, self.seed)
 
+    def as_tensors(self, made: Example) -> Tensors:
+        """Return the layers of a scene, (4, h, w), and what is known of it."""
+        return {
+            "layers": torch.stack([made.image, made.matched, made.label, made.weight]),
+            "yx_px": torch.from_numpy(made.yx_px),
+            "diameter_px": torch.tensor(made.diameter_px, dtype=torch.float64),
+        }
+
+    def from_tensors(self, tensors: Tensors) -> Example:
+        """Return the scene."""
+        image, matched, label, weight = tensors["layers"]
+        yx_px, diameter_px = tensors["yx_px"].numpy(), float(tensors["diameter_px"])
+        return Example(image, matched, label, weight, yx_px, diameter_px)
+
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
     """What a worker process has."""
 
-    maker: Maker[object]
+    maker: Maker[Any]
     species: list[Species]
 
 
@@ -141,11 +162,11 @@ def _elsewhere(maker: Maker[Made], numbers: Sequence[int], workers: int) -> Gene
         workers,
         multiprocessing.get_context("spawn"),
         initializer=_begin,
-        initargs=(pickle.dumps(maker),),
+        initargs=(maker,),
     )
     try:
         for sent in pool.map(_make, numbers, chunksize=_CHUNK):
-            yield pickle.loads(sent)  # noqa: S301  # by our own worker
+            yield maker.from_tensors({name: torch.from_numpy(array) for name, array in sent.items()})
     except BrokenProcessPool as error:
         raise DrpwatchError(
             "a process that simulates was killed, maybe for want of memory: give fewer --workers"
@@ -154,19 +175,19 @@ def _elsewhere(maker: Maker[Made], numbers: Sequence[int], workers: int) -> Gene
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(maker: bytes) -> None:
+def _begin(maker: Maker[Any]) -> None:
     """Prepare a worker; what the terminal sends is for the parent to decide about."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    loaded = pickle.loads(maker)  # noqa: S301  # by our own parent
-    _at_work.append(_Worker(loaded, loaded.species()))
+    _at_work.append(_Worker(maker, maker.species()))
 
 
-def _make(number: int) -> bytes:
-    """Make one in a worker; pickled here, because between processes each tensor would take a file handle."""
+def _make(number: int) -> dict[str, npt.NDArray[Any]]:
+    """Make one in a worker; it travels in NumPy arrays, for tensors would take a file handle each."""
     (worker,) = _at_work
-    return pickle.dumps(worker.maker.make(worker.species, number))
+    made = worker.maker.make(worker.species, number)
+    return {name: np.asarray(tensor) for name, tensor in worker.maker.as_tensors(made).items()}
 
 
 @contextmanager
