@@ -33,7 +33,7 @@ class Course:
     Parameters
     ----------
     stop
-        Once set, what is under way is saved and left by a KeyboardInterrupt.
+        Once set, the fit under way is saved, and what is under way is left by a KeyboardInterrupt.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Course:
         if fields:
             self._say(f"{stage}: goes on after {len(fields)} of {count}")
         lot: list[Field] = []
-        for field in make(len(fields)) if len(fields) < count else ():
+        for field in make(len(fields)):
             lot.append(field)
             done = len(fields) + len(lot)
             self._report(stage, done, count, float("nan"))

@@ -41,7 +41,7 @@ def test_seed_and_number_decide(species, examples):
 def test_scores_are_learned_in_fields_of_many_sizes(species):
     sides = {make_example(species, CONSTANTS, seed=3, number=n, true_ice=True).image.shape for n in range(4)}
     assert len(sides) == 4
-    assert all(h == w <= 2 * SCENE_PX for h, w in sides)
+    assert all(SCENE_PX <= h == w <= 2 * SCENE_PX for h, w in sides)
     assert (SCENE_PX**2, (2 * SCENE_PX) ** 2) == _KNOWN_PIXELS  # beyond which judges make no difference
 
 

@@ -37,7 +37,6 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("drpwatch.train.dataset.SCENE_PX", 224)
     patch.setattr("drpwatch.train.dataset._LARGEST", 1)
     patch.setattr("drpwatch.train.recipe._FIELD_STEPS", 3)
-    patch.setattr("drpwatch.train.recipe._FIELD_SHARE", 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +90,7 @@ def test_a_recipe_ends_in_a_weights_file(whole):
         ("scenes", 24),
         ("detector", 4),
         ("classifier", 2),
-        ("fields", 12),
+        ("fields", 36),
         ("field judge 1", 3),
         ("field judge 5", 3),
         ("fields to calibrate on", 3),
@@ -136,7 +135,7 @@ def test_fields_that_were_made_are_not_made_again(whole, tmp_path, monkeypatch):
         run(TINY, tmp_path, Told(stop_in="fields", stop_after=7))
     told = Told()
     run(TINY, tmp_path, told)
-    assert "fields: goes on after 5 of 12" in told.said
+    assert "fields: goes on after 5 of 36" in told.said
     assert (tmp_path / "tiny.safetensors").read_bytes() == (whole[0] / "tiny.safetensors").read_bytes()
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
@@ -181,7 +180,7 @@ def test_networks_that_are_there_can_be_kept(tmp_path, whole):
     for before, after in ((start.detector, made.detector), (start.classifier, made.classifier)):
         assert all(np.array_equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert not {"scenes", "validation", "detector", "classifier"} & told.stages.keys()
-    assert told.stages["fields"] == 18  # half as many as scenes
+    assert told.stages["fields"] == 54  # three for each two scenes
     assert info.provenance["started_from"]["sha256"] == start.sha256
     assert info.calibration != start.info.calibration
 
